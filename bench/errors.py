@@ -1,0 +1,48 @@
+"""Faults of the user: printed as one line, exit code 2. A traceback is for our own bugs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """A fault of the user; its text says what is wrong, what came and what to do."""
+
+
+class UnknownName(BenchError):
+    """A name that nothing answers to."""
+
+
+class BadData(BenchError):
+    """A dataset whose files or cells cannot be read as promised."""
+
+
+class BadConfig(BenchError):
+    """A configuration key or value that is not allowed."""
+
+
+class BadRequest(BenchError):
+    """A request that cannot be carried out as asked."""
+
+
+class BadPlugin(BenchError):
+    """A plugin file that cannot be used."""
+
+
+class NotApplicable(BenchError):
+    """A method that cannot take this dataset or setting; the cell is skipped with this reason."""
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UnknownName:
+    """Build the error for an unknown name, with the nearest known one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        hint = f"did you mean {near[0]}?"
+    elif names:
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        hint = f"known: {shown}"
+    else:
+        hint = "none are known here"
+    return UnknownName(f"no {what} is named {name!r}; {hint}")
