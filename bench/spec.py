@@ -1,0 +1,99 @@
+"""What one run is: the full, resolved request of one training, and its identity."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SelectionRule = Literal["all-subsets", "as-trained", "complete"]
+Balance = Literal["none", "weights", "batches"]
+Precision = Literal["float32", "bf16"]
+
+
+class Frozen(BaseModel):
+    """Unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Recipe(Frozen):
+    """How every method of a study is trained: one arena for all.
+
+    The defaults are the preset `quick`; `bench/presets/` has the others.
+    """
+
+    d_model: int = Field(64, ge=4, description="width D shared by all methods")
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(64, ge=2)
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    warmup_epochs: int = Field(5, ge=0, description="linear, from lr/warmup_epochs")
+    decay_every: int = Field(5, ge=1, description="epochs between step decays, after warm-up")
+    decay_factor: float = Field(0.8, gt=0, le=1)
+    encoder_lr_factor: float = Field(1.0, ge=0, description="0.1 for pretrained encoders")
+    patience: int = Field(15, ge=1, description="epochs without a better validation score")
+    balance: Balance = "none"
+    train_dropout: Literal["own", "none", "uniform"] = "own"
+    valid_share: float = Field(0.2, gt=0, lt=1, description="carved from training if none is given")
+
+
+class EncoderConfig(Frozen):
+    """The encoders that all methods of a study share."""
+
+    image: str = Field("resnet10t", description="any timm model")
+    pretrained: bool = False
+    weights: str = Field("", description="local weights file; empty: timm's own source")
+    frozen: bool = False
+    d_attribute: int = Field(32, ge=2, description="width of a learned attribute token")
+
+
+class RunSpec(Frozen):
+    """One training and where its numbers come from; all defaults are filled in."""
+
+    method: str
+    preset: str = ""
+    method_config: dict[str, Any]
+    dataset: str
+    dataset_config: dict[str, Any]
+    encoder: EncoderConfig
+    recipe: Recipe
+    setting: dict[str, Any]  # how training is made incomplete, with its name
+    fold: int
+    n_folds: int
+    seed: int
+    selection: SelectionRule
+    precision: Precision
+    fingerprint: str  # of the data files
+    split: str  # hash of the three parts
+    pattern: str  # hash of who has what in training and validation
+    sources: str  # hash of the parsed code that the numbers depend on
+
+    @property
+    def row(self) -> str:
+        """The name of its row in a table: `concat:dropout`."""
+        return f"{self.method}:{self.preset}" if self.preset else self.method
+
+    @property
+    def identity(self) -> str:
+        """Twelve hex digits that change with anything that changes the numbers."""
+        return digest(self.model_dump(mode="json"))[:12]
+
+    @property
+    def folder(self) -> str:
+        """The name of its run folder."""
+        row = self.row.replace(":", "+")
+        repeat = f"f{self.fold}s{self.seed}"
+        return f"{row}-{self.dataset}-{self.setting['name']}-{repeat}-{self.identity}"
+
+
+def canonical_json(value: object) -> str:
+    """Write JSON that is the same for equal values: sorted keys, no blanks, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
