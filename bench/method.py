@@ -11,12 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.availability import DropoutLaw, Subset, random_subset
 from bench.data import Task, Tokens
@@ -61,7 +62,7 @@ class Progress:
     """Where training stands, and the generator for what a method draws by itself.
 
     `generator` is a CPU generator keyed by run and purpose. `dropout` is the law that the study
-    gives to every method; None leaves each its own.
+    gives to every method; None leaves each its own. `class_weight` is the study's balance.
     """
 
     stage: str
@@ -70,6 +71,19 @@ class Progress:
     n_epochs: int  # of the stage
     generator: torch.Generator
     dropout: DropoutLaw | None = None
+    class_weight: Tensor | None = None  # (K,)
+
+    def cross_entropy(
+        self, logits: Tensor, label: Tensor, reduction: Literal["mean", "none"] = "mean"
+    ) -> Tensor:
+        """Return the cross-entropy under the study's balance, the same for all methods.
+
+        Args:
+            logits: (B, K).
+            label: (B,) long.
+            reduction: `mean` over the batch (weighted by class, if the study balances), or `none`.
+        """
+        return F.cross_entropy(logits, label, weight=self.class_weight, reduction=reduction)
 
     def drop(self, observed: Tensor, law: DropoutLaw) -> Tensor:
         """Draw the modalities kept in this step, by the study's law or else the method's own.
@@ -233,8 +247,14 @@ class ShallowMethod(Plugin, ABC):
         self.config = config
 
     @abstractmethod
-    def fit(self, features: Features, label: np.ndarray) -> None:
-        """Fit on the training part; label (N,) int."""
+    def fit(self, features: Features, label: np.ndarray, weight: np.ndarray) -> None:
+        """Fit on the training part.
+
+        Args:
+            features: N cases.
+            label: (N,) int.
+            weight: (N,) of each case, 1 unless the study balances its classes.
+        """
 
     @abstractmethod
     def predict_proba(self, features: Features) -> np.ndarray:
