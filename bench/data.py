@@ -122,6 +122,7 @@ class Dataset:
     folds: Mapping[int, np.ndarray] = field(default_factory=dict)  # n_folds -> (N,) official fold
     parts: np.ndarray | None = None  # (N,) "train" | "valid" | "test": an official fixed split
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # subgroups (site, scanner)
+    files: tuple[Path, ...] = ()  # all that was or will be read
 
     @property
     def n_cases(self) -> int:

@@ -162,6 +162,11 @@ class Plugin:
         return {}
 
     @classmethod
+    def separate_encoders(cls, config: Config) -> bool:
+        """Say whether each modality gets an encoder of its own, like pictures included."""
+        return cls.capabilities.separate_encoders
+
+    @classmethod
     def dropout_law(cls, config: Config) -> str:
         """Say in a few words which modalities the method drops in training; printed in tables."""
         return "none"

@@ -1,0 +1,302 @@
+"""Train one method: stages, optimiser, schedule, validation and the choice of the checkpoint."""
+
+# N cases, B batch, M modalities, K classes
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.availability import DropoutLaw, Subset
+from bench.errors import BadConfig, BenchError
+from bench.inference import Member, Model, Part, encoded_part, predict, selection_score
+from bench.method import Method, Progress, Stage
+from bench.seeds import generator_for, seed_for
+from bench.spec import Recipe
+
+Log = Callable[[dict[str, Any]], None]
+Build = Callable[[Stage | None], Model]  # a new model, seeded; of a fresh stage or of the run
+
+
+class NonFiniteLoss(BenchError):
+    """A loss term left the finite numbers; the run stops."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that a training needs beside the model and the cases."""
+
+    recipe: Recipe
+    selection: tuple[Subset | None, ...]  # conditions whose mean validation AUC is looked at
+    seed_keys: tuple[object, ...]  # what the draws of this run depend on: data set, fold, seed
+    n_classes: int
+
+
+def fit(
+    build: Build, training: Training, train: Part, valid: Part, log: Log
+) -> list[Member]:
+    """Train a method through its stages and return the trained models.
+
+    Args:
+        build: makes a seeded model; called once, and again for each fresh stage.
+        training: recipe, selection, seeds.
+        train: training cases, on the device.
+        valid: validation cases, on the device; they choose the weights of each stage.
+        log: takes one row per epoch.
+
+    Raises:
+        NonFiniteLoss: a loss term is NaN or infinite; names term, epoch and step.
+    """
+    first = build(None)
+    members: list[Member] = []
+    step = 0
+    for stage in first.method.stages():
+        model = build(stage) if stage.fresh else first
+        step = _StageRun(model, stage, training, train, valid, log, step).run()
+        if stage.fresh:
+            members.append(Member(model, stage.subset))
+    members = members or [Member(first)]
+    for member in members:
+        _calibrate(member.model, train, valid)
+    return members
+
+
+def _calibrate(model: Model, train: Part, valid: Part) -> None:
+    if type(model.method).calibrate is Method.calibrate:
+        return
+    with torch.no_grad():
+        model.method.calibrate(encoded_part(model, train), encoded_part(model, valid))
+
+
+def epochs_of(stage: Stage, recipe: Recipe) -> int:
+    """Return the number of epochs of a stage: its share of the budget, at least one."""
+    return max(1, round(stage.share_of_epochs * recipe.epochs))
+
+
+def lr_factor(epoch: int, recipe: Recipe) -> float:
+    """Return the schedule's factor: linear warm-up, then step decay."""
+    if epoch < recipe.warmup_epochs:
+        return (epoch + 1) / recipe.warmup_epochs
+    return recipe.decay_factor ** ((epoch - recipe.warmup_epochs) // recipe.decay_every)
+
+
+class _StageRun:
+    """One stage of one training."""
+
+    def __init__(
+        self,
+        model: Model,
+        stage: Stage,
+        training: Training,
+        train: Part,
+        valid: Part,
+        log: Log,
+        first_step: int,
+    ):
+        self.model = model
+        self.stage = stage
+        self.recipe = training.recipe
+        self.keys = (*training.seed_keys, stage.name)
+        self.rows = _rows_of(stage, train)
+        self.train = train
+        self.valid = valid
+        self.valid_label = valid.label.cpu().numpy()
+        self.selection = training.selection if stage.subset is None else (stage.subset,)
+        self.log = log
+        self.n_epochs = epochs_of(stage, training.recipe)
+        self.step = first_step
+        label = train.label[torch.as_tensor(self.rows, device=train.label.device)]
+        self.counts = torch.bincount(label, minlength=training.n_classes)  # (K,)
+        self.progress = Progress(
+            stage=stage.name,
+            epoch=0,
+            step=first_step,
+            n_epochs=self.n_epochs,
+            generator=generator_for("method", *self.keys),
+            dropout=_study_law(self.recipe),
+            class_weight=self._class_weight(),
+        )
+
+    def _class_weight(self) -> Tensor | None:
+        if self.recipe.balance != "weights":
+            return None
+        present = self.counts > 0
+        weight = self.counts.sum() / (present.sum() * self.counts.clamp(min=1))
+        return torch.where(present, weight, 0.0)  # (K,), mean 1 over the cases
+
+    def run(self) -> int:
+        """Train all epochs, restore the best weights, return the next step number."""
+        torch.manual_seed(seed_for("training", *self.keys))  # nn.Dropout draws from here
+        with _only_these_train(self.model, self.stage.parameters):
+            optimiser = _optimiser(self.model, self.recipe)
+            best, best_state, waited = -math.inf, None, 0
+            for epoch in range(self.n_epochs):
+                row = self._epoch(epoch, optimiser)
+                if row["valid"] > best:
+                    best, waited = row["valid"], 0
+                    best_state = copy.deepcopy(self.model.state_dict())
+                else:
+                    waited += 1
+                if waited >= self.recipe.patience:
+                    break
+            if best_state is not None:
+                self.model.load_state_dict(best_state)
+        return self.step
+
+    def _epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+        started = time.perf_counter()
+        factor = lr_factor(epoch, self.recipe)
+        for group in optimiser.param_groups:
+            group["lr"] = self.recipe.lr * group["lr_factor"] * factor
+        self.progress = replace(self.progress, epoch=epoch, step=self.step)
+        self.model.train()
+        self.model.method.on_epoch_start(self.progress)
+        terms = [self._step(index, optimiser) for index in self._batches(epoch)]
+        means = _mean_terms(terms, self.stage.name, epoch)
+        valid, score_kind = self._validate()
+        row = {"stage": self.stage.name, "epoch": epoch, "n_epochs": self.n_epochs} | {
+            "lr": self.recipe.lr * factor,
+            "losses": means,
+            "valid": valid,
+            "valid_is": score_kind,
+            "seconds": round(time.perf_counter() - started, 4),
+        }
+        self.log(row)
+        return row
+
+    def _step(self, index: Tensor, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+        self.progress = replace(self.progress, step=self.step)
+        batch = self.train.inputs.rows(index)
+        optimiser.zero_grad(set_to_none=True)
+        tokens = self.model.encode(batch)
+        terms = self.model.method.losses(
+            tokens, batch.observed, self.train.label[index], self.progress
+        )
+        torch.stack(list(terms.values())).sum().backward()
+        for group in optimiser.param_groups:
+            if group["max_grad_norm"] is not None:
+                nn.utils.clip_grad_norm_(group["params"], group["max_grad_norm"])
+        optimiser.step()
+        self.model.method.after_step(self.progress)
+        self.step += 1
+        return {name: term.detach() for name, term in terms.items()}
+
+    def _batches(self, epoch: int) -> Iterator[Tensor]:
+        generator = generator_for("order", *self.keys, epoch)
+        rows = torch.as_tensor(self.rows)
+        if self.recipe.balance == "batches":
+            order = _balanced_order(self.train.label.cpu()[rows], generator)
+        else:
+            order = torch.randperm(len(rows), generator=generator)
+        for index in split_batches(rows[order], self.recipe.batch_size):
+            yield index.to(self.train.label.device)
+
+    @torch.no_grad()
+    def _validate(self) -> tuple[float, str]:
+        scored = predict([Member(self.model)], self.valid.inputs, self.selection)
+        if not any(len(each.rows) for each in scored):
+            return 0.0, "no validation case serves"
+        return selection_score(self.valid_label, scored)
+
+
+def _study_law(recipe: Recipe) -> DropoutLaw | None:
+    return None if recipe.train_dropout == "own" else recipe.train_dropout
+
+
+def _rows_of(stage: Stage, train: Part) -> np.ndarray:
+    observed = train.inputs.observed.cpu().numpy()
+    chosen = np.ones(len(observed), bool) if stage.cases is None else stage.cases(observed)
+    rows = np.flatnonzero(chosen)
+    if len(rows) < 2:
+        raise BadConfig(
+            f"stage {stage.name!r} has {len(rows)} training cases, it needs at least 2; "
+            "give more data or fewer gaps"
+        )
+    return rows
+
+
+def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut an order into batches; a last batch of one case joins the one before it."""
+    batches = list(order.split(batch_size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
+
+
+def _balanced_order(label: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw one epoch in which every class has as many cases as the largest, interleaved."""
+    classes = [torch.nonzero(label == k).flatten() for k in label.unique()]
+    n_each = max(len(rows) for rows in classes)
+    columns = []
+    for rows in classes:
+        n_rounds = math.ceil(n_each / len(rows))
+        drawn = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(n_rounds)]
+        columns.append(torch.cat(drawn)[:n_each])
+    return torch.stack(columns, 1).flatten()  # (n_each * K,), one case of each class in turn
+
+
+@contextmanager
+def _only_these_train(model: Model, prefixes: Sequence[str]) -> Iterator[None]:
+    """Freeze, for one stage, every parameter whose name starts with none of the prefixes."""
+    frozen = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if prefixes and parameter.requires_grad and not name.startswith(tuple(prefixes))
+    ]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+
+
+def _optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
+    """Build fused Adam: the method's own groups, the encoders, and the rest."""
+    groups: list[dict[str, Any]] = []
+    taken: set[int] = set()
+
+    def add(parameters: Sequence[nn.Parameter], **settings: Any) -> None:
+        chosen = [p for p in parameters if p.requires_grad and id(p) not in taken]
+        taken.update(map(id, chosen))
+        if chosen:
+            groups.append({"params": chosen, "max_grad_norm": None, "lr_factor": 1.0} | settings)
+
+    for group in model.method.parameter_groups():
+        decay = recipe.weight_decay if group.weight_decay is None else group.weight_decay
+        add(
+            group.parameters,
+            lr_factor=group.lr_factor,
+            weight_decay=decay,
+            max_grad_norm=group.max_grad_norm,
+        )
+    add(list(model.encoders.parameters()), lr_factor=recipe.encoder_lr_factor)
+    add(list(model.method.parameters()))
+    return torch.optim.Adam(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+
+
+def _mean_terms(terms: list[dict[str, Tensor]], stage: str, epoch: int) -> dict[str, float]:
+    """Average each named term over the steps of an epoch; refuse what is not finite."""
+    totals: dict[str, list[float]] = {}
+    names = sorted({name for step in terms for name in step})
+    for name in names:
+        there = [(s, step[name]) for s, step in enumerate(terms) if name in step]
+        values = torch.stack([value for _, value in there]).float().cpu()
+        if not values.isfinite().all():
+            s = there[int((~values.isfinite()).nonzero()[0])][0]
+            raise NonFiniteLoss(
+                f"loss term {name!r} is {values[~values.isfinite()][0].item()} in stage {stage!r}, "
+                f"epoch {epoch}, step {s}; lower the learning rate or check the inputs"
+            )
+        totals[name] = values.tolist()
+    return {name: float(np.mean(values)) for name, values in totals.items()}

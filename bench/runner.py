@@ -1,0 +1,411 @@
+"""Turn one run specification into a finished run folder; fail as data."""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from bench import __version__
+from bench.data import Availability, Dataset, Split
+from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
+from bench.encoders.features import FeatureExtractor
+from bench.engine import Training, fit
+from bench.errors import BadData, BenchError, NotApplicable
+from bench.inference import Member, Model, Part, Scored, predict, rows_that_serve
+from bench.method import Config, Method, ShallowMethod, Stage
+from bench.patterns import observed_under
+from bench.protocol import Condition
+from bench.registry import Registry
+from bench.seeds import seed_for
+from bench.spec import RunSpec
+from bench.splits import make_split
+from bench.store import RunFolder
+
+Report = Callable[[float], None]  # takes the share of the run that is done, 0 to 1
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where runs happen: what is not part of a run's identity."""
+
+    registry: Registry
+    data_root: Path | None
+    device: str
+    threads: int
+
+
+def execute(
+    folder: RunFolder,
+    spec: RunSpec,
+    conditions: Sequence[Condition],
+    context: Context,
+    report: Report = lambda share: None,
+) -> None:
+    """Train if needed, predict the conditions that are not there yet, and mark the folder.
+
+    A fault of the run (user's or ours) is written into the folder and raised again.
+    """
+    if folder.state == "done":
+        _add_conditions(folder, spec, conditions, context)
+        return
+    folder.begin(spec, environment(context))
+    try:
+        facts = _run(folder, spec, conditions, context, report)
+    except NotApplicable as error:
+        folder.skip(str(error))
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        folder.fail(reason, traceback.format_exc())
+        raise
+    folder.finish(**facts)
+
+
+def _run(
+    folder: RunFolder,
+    spec: RunSpec,
+    conditions: Sequence[Condition],
+    context: Context,
+    report: Report,
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    _set_threads(context.threads)
+    material = Material.of(spec, context)
+    trainer = _shallow if issubclass(material.method_class, ShallowMethod) else _deep
+    fitted = trainer(folder, material, context, report)
+    trained = time.perf_counter()
+    folder.write_predictions(fitted.predictions(material, conditions))
+    folder.write_availability(availability_frame(material))
+    return {
+        "conditions": [condition.name for condition in conditions],
+        "long_names": {condition.name: condition.long_name for condition in conditions},
+        "dropout_law": material.law,
+        "fit_seconds": round(trained - started, 3),
+        "predict_seconds": round(time.perf_counter() - trained, 3),
+        **fitted.facts,
+    }
+
+
+def _set_threads(threads: int) -> None:
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run works on, derived from its specification."""
+
+    spec: RunSpec
+    dataset: Dataset
+    split: Split
+    availability: Availability  # of all cases, after the gaps of the training setting
+    method_class: type[Method] | type[ShallowMethod]
+    config: Config
+
+    @classmethod
+    def of(cls, spec: RunSpec, context: Context) -> Material:
+        """Load and check what the specification names."""
+        dataset = load_dataset(context, spec.dataset, spec.dataset_config)
+        if dataset.fingerprint != spec.fingerprint:
+            raise BadData(
+                f"{spec.dataset}: the files changed since the study was planned; ask again"
+            )
+        method_class = context.registry.load("method", spec.method)
+        split = make_split(dataset, spec.fold, spec.n_folds, spec.seed, spec.recipe.valid_share)
+        return cls(
+            spec,
+            dataset,
+            split,
+            observed_under(dataset, spec.setting),
+            method_class,
+            method_class.config_class(**spec.method_config),
+        )
+
+    @property
+    def label(self) -> np.ndarray:
+        """(N,) labels of all cases."""
+        return self.dataset.label
+
+    @property
+    def law(self) -> str:
+        """The modality dropout of this run, in words."""
+        chosen = self.spec.recipe.train_dropout
+        own = self.method_class.dropout_law(self.config)
+        if own == "none" or issubclass(self.method_class, ShallowMethod):
+            return own
+        return own if chosen == "own" else f"{chosen} (the study's)"
+
+
+_datasets: dict[tuple[object, ...], Dataset] = {}
+
+
+def load_dataset(context: Context, name: str, config: Mapping[str, Any]) -> Dataset:
+    """Load a dataset once per process."""
+    key = (name, repr(sorted(config.items())), context.data_root)
+    if key not in _datasets:
+        plugin = context.registry.load("dataset", name)()
+        _datasets[key] = plugin.load(plugin.config_class(**config), context.data_root)
+    return _datasets[key]
+
+
+@lru_cache(maxsize=1)
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    names = ("torch", "timm", "numpy", "scikit-learn", "pandas", "pyarrow")
+    return {"bench": __version__} | {name: version(name) for name in names}
+
+
+def environment(context: Context) -> dict[str, Any]:
+    """Describe versions and hardware: recorded with a run, not part of its identity."""
+    on_gpu = context.device.startswith("cuda")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "threads": context.threads,
+        "versions": _versions(),
+    }
+
+
+# --- methods trained by the engine ------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Deep:
+    members: list[Member]
+    preprocessor: Preprocessor
+    device: torch.device
+    facts: dict[str, Any]
+
+    def predictions(self, material: Material, conditions: Sequence[Condition]) -> pd.DataFrame:
+        test = material.split.test
+        inputs = self.preprocessor.inputs(
+            material.dataset, test, material.dataset.natural()
+        ).to(self.device)
+        scored = predict(self.members, inputs, [condition.subset for condition in conditions])
+        return predictions_frame(material, conditions, scored)
+
+
+def _deep(folder: RunFolder, material: Material, context: Context, report: Report) -> _Deep:
+    device = torch.device(context.device)
+    dataset, split, spec = material.dataset, material.split, material.spec
+    preprocessor = fit_preprocessor(dataset, split.train, material.availability)
+    build = _builder(material, preprocessor, device)
+
+    def part(rows: np.ndarray, availability: Availability) -> Part:
+        inputs = preprocessor.inputs(dataset, rows, availability)
+        return Part(inputs, torch.as_tensor(material.label[rows])).to(device)
+
+    n_done = 0
+
+    def log(row: dict[str, Any]) -> None:
+        nonlocal n_done
+        n_done += 1
+        folder.append_history(row)
+        report(min(1.0, n_done / spec.recipe.epochs))
+
+    members = fit(
+        build,
+        _training(material),
+        part(split.train, material.availability),
+        part(split.valid, material.availability),
+        log,
+    )
+    _save(folder, members, preprocessor)
+    return _Deep(members, preprocessor, device, _count_parameters(members))
+
+
+def _training(material: Material) -> Training:
+    from bench.availability import subsets
+
+    spec = material.spec
+    chosen: tuple[Any, ...] = (None,)
+    if spec.selection == "all-subsets":
+        chosen = tuple(subsets(material.dataset.n_modalities))
+    keys = (spec.dataset, spec.fold, spec.n_folds, spec.seed)
+    return Training(spec.recipe, chosen, keys, len(material.dataset.classes))
+
+
+def _builder(
+    material: Material, preprocessor: Preprocessor, device: torch.device
+) -> Callable[[Stage | None], Model]:
+    spec, dataset = material.spec, material.dataset
+    keys = (spec.dataset, spec.fold, spec.n_folds, spec.seed)
+    method_class = material.method_class
+    assert issubclass(method_class, Method)
+
+    def build(stage: Stage | None) -> Model:
+        name = "" if stage is None else stage.name
+        torch.manual_seed(seed_for("encoders", *keys, name))
+        separate = method_class.separate_encoders(material.config)
+        encoders = Encoders(dataset.modalities, preprocessor, spec.encoder, separate=separate)
+        torch.manual_seed(seed_for("initialisation", *keys, name))
+        task = encoders.task(dataset.classes, spec.recipe.d_model)
+        method = method_class(task, material.config)
+        autocast = spec.precision == "bf16"
+        return Model(encoders, method, autocast=autocast).to(device)
+
+    return build
+
+
+def _count_parameters(members: Sequence[Member]) -> dict[str, int]:
+    every = [p for member in members for p in member.model.parameters()]
+    return {
+        "n_parameters": sum(p.numel() for p in every),
+        "n_trainable": sum(p.numel() for p in every if p.requires_grad),
+        "n_models": len(members),
+    }
+
+
+def _save(folder: RunFolder, members: Sequence[Member], preprocessor: Preprocessor) -> None:
+    folder.write_json("preprocessor.json", preprocessor.state())
+    states = [
+        {"subset": list(member.subset) if member.subset else None, "state": _state_of(member.model)}
+        for member in members
+    ]
+    with folder.atomic_path("checkpoint.pt") as path:
+        torch.save(states, path)
+
+
+def _state_of(model: Model) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+
+
+def _load_deep(folder: RunFolder, material: Material, context: Context) -> _Deep:
+    device = torch.device(context.device)
+    preprocessor = Preprocessor.from_state(folder.read_json("preprocessor.json"))
+    build = _builder(material, preprocessor, device)
+    members = []
+    for saved in torch.load(folder.path_of("checkpoint.pt"), device, weights_only=True):
+        model = build(None)
+        model.load_state_dict(saved["state"])
+        members.append(Member(model, tuple(saved["subset"]) if saved["subset"] else None))
+    return _Deep(members, preprocessor, device, {})
+
+
+# --- methods fitted with scikit-learn ---------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Shallow:
+    method: ShallowMethod
+    extractor: FeatureExtractor
+    facts: dict[str, Any]
+
+    def predictions(self, material: Material, conditions: Sequence[Condition]) -> pd.DataFrame:
+        dataset, test = material.dataset, material.split.test
+        natural = dataset.natural()
+        scored = []
+        for condition in conditions:
+            rows = rows_that_serve(natural.modality[test], condition.subset)
+            kept = natural.keep(condition.subset)
+            features = self.extractor.transform(dataset, test[rows], kept)
+            proba = self.method.predict_proba(features) if len(rows) else np.zeros((0, 0))
+            scored.append(Scored(rows, proba))
+        return predictions_frame(material, conditions, scored)
+
+
+def _shallow(folder: RunFolder, material: Material, context: Context, report: Report) -> _Shallow:
+    dataset, train = material.dataset, material.split.train
+    extractor = FeatureExtractor.fit(dataset, train, material.availability)
+    features = extractor.transform(dataset, train, material.availability)
+    method = _new_shallow(material)
+    label = material.label[train]
+    method.fit(features, label, case_weight(label, balanced=material.spec.recipe.balance != "none"))
+    report(1.0)
+    state = {f"method.{name}": array for name, array in method.state().items()}
+    state |= {f"features.{name}": array for name, array in extractor.state().items()}
+    with folder.atomic_path("checkpoint.npz") as path, path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **state)
+    return _Shallow(method, extractor, {"n_parameters": 0, "n_trainable": 0, "n_models": 1})
+
+
+def _new_shallow(material: Material) -> ShallowMethod:
+    assert issubclass(material.method_class, ShallowMethod)
+    return material.method_class(len(material.dataset.classes), material.config)
+
+
+def case_weight(label: np.ndarray, *, balanced: bool) -> np.ndarray:
+    """Weigh cases so that every class counts alike, mean 1; ones if not balanced."""
+    if not balanced:
+        return np.ones(len(label))
+    counts = np.bincount(label)
+    return len(label) / ((counts > 0).sum() * counts[label])
+
+
+def _load_shallow(folder: RunFolder, material: Material, context: Context) -> _Shallow:
+    with np.load(folder.path_of("checkpoint.npz"), allow_pickle=False) as saved:
+        state = dict(saved)
+
+    def below(prefix: str) -> dict[str, np.ndarray]:
+        return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+    method = _new_shallow(material)
+    method.load(below("method."))
+    return _Shallow(method, FeatureExtractor.from_state(below("features.")), {})
+
+
+# --- predictions ------------------------------------------------------------------------------
+
+
+def _add_conditions(
+    folder: RunFolder, spec: RunSpec, conditions: Sequence[Condition], context: Context
+) -> None:
+    """Predict, from the checkpoint, the conditions that a finished run lacks."""
+    there = set(folder.status()["conditions"])
+    new = [condition for condition in conditions if condition.name not in there]
+    if not new:
+        return
+    _set_threads(context.threads)
+    material = Material.of(spec, context)
+    loader = _load_shallow if issubclass(material.method_class, ShallowMethod) else _load_deep
+    fitted = loader(folder, material, context)
+    folder.add_predictions(
+        fitted.predictions(material, new), {each.name: each.long_name for each in new}
+    )
+
+
+def predictions_frame(
+    material: Material, conditions: Sequence[Condition], scored: Sequence[Scored]
+) -> pd.DataFrame:
+    """Lay predictions out: case, condition, label, p_0 ... p_{K-1}."""
+    test = material.split.test
+    n_classes = len(material.dataset.classes)
+    frames = []
+    for condition, each in zip(conditions, scored, strict=True):
+        rows = test[each.rows]
+        frame = pd.DataFrame({"case": material.dataset.cases[rows], "condition": condition.name})
+        frame["label"] = material.label[rows]
+        for k in range(n_classes):
+            frame[f"p_{k}"] = each.proba[:, k].astype(np.float32) if len(rows) else 0.0
+        frames.append(frame)
+    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+
+
+def availability_frame(material: Material) -> pd.DataFrame:
+    """Lay out who has what: case, part, one column per modality and per attribute."""
+    dataset, split = material.dataset, material.split
+    frames = []
+    for part in ("train", "valid", "test"):
+        rows = getattr(split, part)
+        seen = (dataset.natural() if part == "test" else material.availability).rows(rows)
+        columns: dict[str, Any] = {"case": dataset.cases[rows], "part": part}
+        for m, modality in enumerate(dataset.modalities):
+            columns[modality.name] = seen.modality[:, m]
+            for a, attribute in enumerate(modality.attributes):
+                columns[f"{modality.name}.{attribute.name}"] = seen.attributes[m][:, a]
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True)
