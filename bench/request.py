@@ -1,0 +1,172 @@
+"""What a user asks for, before it is resolved: names, repeats, settings in layers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from bench.errors import BadConfig, BadRequest, unknown
+from bench.spec import Balance, EncoderConfig, Frozen, Recipe, SelectionRule
+
+PRESETS = Path(__file__).parent / "presets"
+FLOOR = ("logistic-specialist", "logistic-meanfill", "pattern-only")
+SECTIONS = ("recipe", "encoder", "methods", "datasets")
+
+
+class Request(Frozen):
+    """One study as asked for. Layers, later wins: dataset's defaults, preset, file, flags."""
+
+    methods: tuple[str, ...]
+    datasets: tuple[str, ...] = ("wdbc",)
+    protocols: tuple[str, ...] = ("all-subsets",)
+    folds: tuple[int, ...] | None = None
+    n_folds: int | None = Field(None, ge=1)
+    seeds: tuple[int, ...] | None = None
+    preset: str = "quick"
+    settings: dict[str, dict[str, Any]] = {}  # `recipe`, `encoder`, a method or a dataset
+    balance: Balance | None = None
+    train_dropout: Literal["own", "none", "uniform"] | None = None
+    selection: SelectionRule | None = None
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(1, ge=1)
+    floor: bool = True
+    include: tuple[str, ...] = ()
+    override: bool = False
+    data_root: str | None = None
+    out: str = "results"
+    study: str = "main"
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The methods asked for, with the floor below them."""
+        floor = FLOOR if self.floor else ()
+        return tuple(dict.fromkeys(self.methods + floor))
+
+
+def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any:
+    """Build a configuration; a wrong key or value is one line.
+
+    Raises:
+        BadConfig: names the key, what came, and the nearest known key.
+    """
+    for key in values:
+        if key not in model.model_fields:
+            error = unknown(f"setting of {what}", key, model.model_fields)
+            raise BadConfig(str(error))
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise BadConfig(
+            f"{what}.{key}: {first['msg'].lower()}, got {first['input']!r}; "
+            f"see `bench info {what}`"
+        ) from None
+
+
+def recipe_of(request: Request, dataset_defaults: Mapping[str, Any]) -> Recipe:
+    """Resolve the training recipe that all methods of a dataset share."""
+    values = dict(dataset_defaults) | _preset(request.preset).get("recipe", {})
+    values |= request.settings.get("recipe", {})
+    if request.balance is not None:
+        values["balance"] = request.balance
+    if request.train_dropout is not None:
+        values["train_dropout"] = request.train_dropout
+    return checked(Recipe, values, "recipe")
+
+
+def encoder_of(request: Request, dataset_defaults: Mapping[str, Any]) -> EncoderConfig:
+    """Resolve the encoders that all methods of a dataset share."""
+    values = dict(dataset_defaults) | _preset(request.preset).get("encoder", {})
+    return checked(EncoderConfig, values | request.settings.get("encoder", {}), "encoder")
+
+
+def _preset(name: str) -> dict[str, Any]:
+    return read_yaml(preset_path(name))
+
+
+def preset_path(name: str) -> Path:
+    """Return the file of a preset."""
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        raise unknown("preset", name, [each.stem for each in PRESETS.glob("*.yaml")])
+    return path
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        BadConfig: the file cannot be read or is not a mapping; names the line.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadConfig(f"the configuration {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 1}" if where is not None else ""
+        raise BadConfig(f"the configuration {path} is not YAML{line}; mend that line") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadConfig(f"the configuration {path} is a {type(value).__name__}, not a mapping")
+    return value
+
+
+def settings_of(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """Parse `--set cmml.memory_size=64` flags; values are read as YAML."""
+    settings: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        target, equals, text = pair.partition("=")
+        section, dot, key = target.partition(".")
+        if not (equals and dot and section and key):
+            raise BadRequest(f"--set wants SECTION.KEY=VALUE, got {pair!r}")
+        try:
+            settings.setdefault(section, {})[key.replace("-", "_")] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise BadRequest(f"--set {target}: {text!r} is not a YAML value") from None
+    return settings
+
+
+def settings_of_file(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Take the sections of a configuration file apart: `methods: {cmml: ...}` and so on."""
+    settings: dict[str, dict[str, Any]] = {}
+    for section in SECTIONS:
+        values = config.get(section, {})
+        if not isinstance(values, Mapping):
+            raise BadConfig(f"section {section!r} of the configuration is not a mapping")
+        named = {section: values} if section in ("recipe", "encoder") else values
+        for name, each in named.items():
+            if not isinstance(each, Mapping):
+                raise BadConfig(f"{section}.{name} of the configuration is not a mapping")
+            settings[name] = dict(each)
+    return settings
+
+
+def merge(
+    below: Mapping[str, dict[str, Any]], above: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Lay one set of settings over another, key by key."""
+    return {
+        section: below.get(section, {}) | above.get(section, {})
+        for section in [*below, *(name for name in above if name not in below)]
+    }
+
+
+def numbers(text: str, what: str) -> tuple[int, ...]:
+    """Parse `0-4`, `0,2` or `3` into whole numbers."""
+    found: list[int] = []
+    for piece in text.split(","):
+        first, dash, last = piece.strip().partition("-")
+        if not (first.isdigit() and (last.isdigit() or not dash)):
+            raise BadRequest(f"{what} wants numbers such as 0-4 or 0,2, got {text!r}")
+        found += range(int(first), int(last or first) + 1)
+    if not found:
+        raise BadRequest(f"{what} names no number: {text!r} counts down; write it upwards")
+    return tuple(dict.fromkeys(found))
