@@ -1,0 +1,255 @@
+"""What a dataset plugin is, and how its files are found, read and fingerprinted.
+
+A plugin file ends with `PLUGIN = TheClass`. The tables of a release are read as text: what a cell
+means (a number, a class, absent) is the plugin's decision, and a cell that breaks its promise is
+named with its file and line.
+"""
+
+# N rows of a table
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from bench.data import Dataset
+from bench.errors import BadData, BadRequest
+from bench.spec import Frozen
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATA_VARIABLE = "BENCH_DATA_DIR"
+N_NAMED = 10  # files or names that an error lists before it says how many more there are
+PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".tif", ".tiff"})
+
+
+class DatasetPlugin(ABC):
+    """A plugin that loads one dataset; what it declares can be listed without loading it."""
+
+    name: ClassVar[str]
+    display_name: ClassVar[str]
+    description: ClassVar[str]  # one line
+    citation: ClassVar[str]
+    licence: ClassVar[str]
+    config_class: ClassVar[type[Frozen]] = Frozen
+    needs_root: ClassVar[bool] = True  # False: comes with a library, no files to point at
+    default_folds: ClassVar[int] = 5  # 1: the official parts
+    default_seeds: ClassVar[tuple[int, ...]] = (0,)
+    recipe_defaults: ClassVar[Mapping[str, Any]] = {}  # fields of bench.spec.Recipe
+    encoder_defaults: ClassVar[Mapping[str, Any]] = {}  # fields of bench.spec.EncoderConfig
+
+    @abstractmethod
+    def load(self, config: Any, root: Path | None) -> Dataset:
+        """Read the cases; pictures stay on disk until they are asked for.
+
+        Args:
+            config: an instance of `config_class`.
+            root: the user's data folder as given, or None; see `find_root`.
+
+        Raises:
+            BadData: a file is missing or a cell cannot be read as promised.
+            BadRequest: files are needed and no folder was given.
+        """
+
+
+def find_root(name: str, data_root: Path | None, needed_paths: Sequence[str]) -> Path:
+    """Find the folder that holds a release.
+
+    It is the folder that was given (`--data-root`, or else the environment variable
+    BENCH_DATA_DIR), or the sub-folder of it that is named after the dataset.
+
+    Args:
+        name: the dataset's name.
+        data_root: the folder that the user gave, or None.
+        needed_paths: files and folders that must exist, relative to the release's folder.
+
+    Raises:
+        BadRequest: no folder was given.
+        BadData: something needed is missing; all of it is listed.
+    """
+    given = data_root or os.environ.get(DATA_VARIABLE)
+    if not given:
+        raise BadRequest(
+            f"{name} is read from files and no folder was given; set --data-root or "
+            f"{DATA_VARIABLE} to the folder that holds {some_of(needed_paths)}"
+        )
+    folder = Path(given).expanduser()
+    named = folder / name
+    candidates = [named, folder] if named.is_dir() else [folder]
+    missing = {
+        candidate: [path for path in needed_paths if not (candidate / path).exists()]
+        for candidate in candidates
+    }
+    best = min(candidates, key=lambda candidate: len(missing[candidate]))
+    if missing[best]:
+        raise BadData(
+            f"{name}: {len(missing[best])} of {len(needed_paths)} needed files are not in {best}: "
+            f"{some_of(missing[best])}; point --data-root at the unpacked release"
+        )
+    return best
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Write out a list of names, cut after the first ten."""
+    more = f" and {len(names) - N_NAMED} more" if len(names) > N_NAMED else ""
+    return ", ".join(names[:N_NAMED]) + more
+
+
+def fingerprint_files(paths: Iterable[Path]) -> str:
+    """Return the SHA-256 of files: names and sizes of all, content of those that are no pictures.
+
+    Names are relative to the folder that all share, so a release can move. Pictures are not
+    opened: one that is replaced by another of the same name and size goes unnoticed, and two
+    thousand of them cost milliseconds.
+    """
+    files = list(paths)
+    root = os.path.commonpath([path.parent for path in files])
+    sha = hashlib.sha256()
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in files):
+        sha.update(f"{name}\x1f{path.stat().st_size}\n".encode())
+        if path.suffix.lower() not in PICTURE_SUFFIXES:
+            sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+def fingerprint_arrays(*arrays: np.ndarray) -> str:
+    """Return the SHA-256 of the shapes, types and values of arrays."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.shape}\x1f{array.dtype.str}\n".encode())
+        sha.update(np.ascontiguousarray(array).tobytes())
+    return sha.hexdigest()
+
+
+def read_table(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
+    """Read a CSV file as text.
+
+    Args:
+        path: a UTF-8 file with commas and a header line; a byte order mark is skipped.
+        required_columns: columns that must be there; others are kept too.
+
+    Returns:
+        Cells as str without surrounding blanks, None where blank. The index is the line of the
+        file (from 1, the header included) on which the record ends; empty lines are skipped.
+
+    Raises:
+        BadData: not readable, not UTF-8, no CSV, a column missing or named twice, a record of
+            another length than the header, or no record at all.
+    """
+    import pandas as pd
+
+    header, lines, rows = _records(path)
+    missing = [column for column in required_columns if column not in header]
+    if missing:
+        raise BadData(
+            f"{path}: column {some_of(missing)} is missing; the file has {some_of(header)}"
+        )
+    repeated = sorted({column for column in header if header.count(column) > 1})
+    if repeated:
+        raise BadData(f"{path}: column {some_of(repeated)} stands there twice; keep one of them")
+    if not rows:
+        raise BadData(f"{path}: no record follows the header; get the file again")
+    cells = [[cell or None for cell in row] for row in rows]
+    return pd.DataFrame(cells, columns=header, index=pd.Index(lines, name="line"), dtype=object)
+
+
+def _records(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
+    """Return the header, and the line and cells of each record."""
+    # strict: an unclosed quote would otherwise swallow the rest of the file without a word
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    try:
+        for row in reader:
+            if row:
+                lines.append(reader.line_num)
+                rows.append([cell.strip() for cell in row])
+    except csv.Error as error:
+        raise BadData(f"{path}, line {reader.line_num}: no CSV ({error}); mend the line") from error
+    if not rows:
+        raise BadData(f"{path}: the file is empty; get it again")
+    header = rows[0]
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != len(header):
+            raise BadData(
+                f"{path}, line {line}: {len(row)} cells under {len(header)} columns; mend the line"
+            )
+    return header, lines[1:], rows[1:]
+
+
+def _text(path: Path) -> str:
+    """Return the text of a UTF-8 file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise BadData(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from error
+
+
+def bad_cell(column: pd.Series, position: int, wanted: str, *, source: str) -> BadData:
+    """Build the error for the cell of a column at a position (from 0): file, line, value."""
+    return BadData(
+        f"{source}, line {column.index[position]}: {column.name} is {column.iloc[position]!r}; "
+        f"it must be {wanted}"
+    )
+
+
+def label_codes(column: pd.Series, classes: Sequence[str], *, source: str) -> np.ndarray:
+    """Return the index of each cell's class.
+
+    Args:
+        column: (N,) of a table from `read_table`; no blank is allowed.
+        classes: the names in order.
+        source: name of the file, for the error.
+
+    Returns:
+        (N,) int64 in [0, K).
+
+    Raises:
+        BadData: a cell is none of the classes; file, line and cell are named.
+    """
+    code_of = {name: code for code, name in enumerate(classes)}
+    codes = np.array([code_of.get(cell, -1) for cell in column], dtype=np.int64)
+    if (codes < 0).any():
+        position = int((codes < 0).argmax())
+        raise bad_cell(column, position, f"one of {', '.join(classes)}", source=source)
+    return codes
+
+
+def numbers(column: pd.Series, *, source: str) -> np.ndarray:
+    """Return the cells as numbers, NaN where blank.
+
+    Args:
+        column: (N,) of a table from `read_table`.
+        source: name of the file, for the error.
+
+    Returns:
+        (N,) float64.
+
+    Raises:
+        BadData: a cell is no finite number; file, line and cell are named.
+    """
+    values = np.full(len(column), np.nan)
+    for position, cell in enumerate(column):
+        if cell is None:
+            continue
+        try:
+            values[position] = float(cell)
+        except ValueError:
+            raise bad_cell(column, position, "a number or blank", source=source) from None
+        if not np.isfinite(values[position]):
+            raise bad_cell(column, position, "a finite number or blank", source=source)
+    return values
