@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Subset = tuple[int, ...]
-DropoutLaw = Literal["none", "uniform", "size-uniform"]
+DropoutLaw = Literal["none", "uniform", "size-uniform", "proper"]
 
 
 def subsets(n_modalities: int) -> list[Subset]:
@@ -47,7 +47,9 @@ def random_subset(observed: Tensor, generator: torch.Generator, law: DropoutLaw)
         observed: (B, M) bool, at least one True per row.
         generator: CPU generator; the draw does not depend on the device.
         law: `none` keeps all; `uniform` is uniform over the 2^n - 1 non-empty subsets of the n
-            observed modalities; `size-uniform` draws the size uniformly, then a subset of it.
+            observed modalities; `size-uniform` draws the size uniformly, then a subset of it;
+            `proper` is uniform over the 2^n - 2 of them that lack something, and a row with one
+            modality keeps it.
 
     Returns:
         (B, M) bool on the device of `observed`.
@@ -58,11 +60,11 @@ def random_subset(observed: Tensor, generator: torch.Generator, law: DropoutLaw)
         return observed
     n_rows, n_modalities = observed.shape
     present = observed.cpu()
-    if law == "uniform":
+    if law in ("uniform", "proper"):
         drawn = torch.randint(0, 2, present.shape, generator=generator).bool() & present
-        while (empty := ~drawn.any(1)).any():      # rejection keeps the law uniform
+        while (refused := _refused(drawn, present, law)).any():  # keeps the law uniform
             again = torch.randint(0, 2, present.shape, generator=generator).bool() & present
-            drawn = torch.where(empty[:, None], again, drawn)
+            drawn = torch.where(refused[:, None], again, drawn)
         return drawn.to(observed.device)
     if law == "size-uniform":
         n_observed = present.sum(1)
@@ -70,7 +72,15 @@ def random_subset(observed: Tensor, generator: torch.Generator, law: DropoutLaw)
         score = torch.rand(n_rows, n_modalities, generator=generator).masked_fill(~present, 2.0)
         rank = score.argsort(1).argsort(1)
         return ((rank < size[:, None]) & present).to(observed.device)
-    raise ValueError(f"law must be none, uniform or size-uniform, got {law!r}")
+    raise ValueError(f"law must be none, uniform, size-uniform or proper, got {law!r}")
+
+
+def _refused(drawn: Tensor, present: Tensor, law: DropoutLaw) -> Tensor:
+    """Say which rows must be drawn again: the empty ones, and the complete ones under `proper`."""
+    empty = ~drawn.any(1)
+    if law == "uniform":
+        return empty
+    return empty | ((present.sum(1) > 1) & (drawn == present).all(1))
 
 
 def check_available(available: Tensor, n_modalities: int) -> None:
