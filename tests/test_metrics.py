@@ -53,13 +53,13 @@ def close(expected: float | None) -> object:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_scores_equal_the_reference_numbers(shared: Path, name: str) -> None:
-    for case in reference_cases(shared: Path) -> None:
+    for case in reference_cases(shared):
         score = GOLDEN[name](np.array(case["y"]), np.array(case["prob"]))
         assert score == close(case[name]), case["name"]
 
 
 def test_auc_of_each_class_equals_the_reference_and_the_undefined_are_named(shared: Path) -> None:
-    for case in reference_cases(shared: Path) -> None:
+    for case in reference_cases(shared):
         result = auc(np.array(case["y"]), np.array(case["prob"]))
         expected = case["per_class_ovr_auc"]
         assert [*result.per_class] == [close(value) for value in expected]
