@@ -21,7 +21,7 @@ from bench.data import Availability, Dataset, Split
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.features import FeatureExtractor
 from bench.engine import Training, fit
-from bench.errors import BadData, BenchError, NotApplicable
+from bench.errors import BadData, BadRequest, BenchError, NotApplicable
 from bench.inference import Member, Model, Part, Scored, predict, rows_that_serve
 from bench.method import Config, Method, ShallowMethod, Stage
 from bench.patterns import observed_under
@@ -409,3 +409,22 @@ def availability_frame(material: Material) -> pd.DataFrame:
                 columns[f"{modality.name}.{attribute.name}"] = seen.attributes[m][:, a]
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def resolve_device(asked: str) -> str:
+    """Turn `auto` into a device; refuse one that is not there.
+
+    Raises:
+        BadRequest: cuda is asked for and absent.
+    """
+    there = torch.cuda.is_available()
+    if asked == "cuda" and not there:
+        raise BadRequest("--device cuda: this machine has no CUDA device; use --device cpu or auto")
+    return "cuda" if there and asked != "cpu" else "cpu"
+
+
+def resolve_precision(asked: str, device: str) -> str:
+    """Turn `auto` into bf16 where the device is a GPU that has it, else float32."""
+    if asked != "auto":
+        return asked
+    return "bf16" if device == "cuda" and torch.cuda.is_bf16_supported() else "float32"

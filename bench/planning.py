@@ -1,0 +1,205 @@
+"""Resolve a request: load plugins and data, fill in every default, name what cannot run and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.availability import subsets
+from bench.data import Dataset
+from bench.errors import BadConfig, BadRequest, unknown
+from bench.method import Config, Plugin
+from bench.patterns import observed_under, pattern_digest
+from bench.protocol import Condition, Protocol, Setting
+from bench.request import Request, checked, encoder_of, preset_path, recipe_of
+from bench.runner import Context, load_dataset, resolve_device, resolve_precision
+from bench.sources import sources_hash
+from bench.spec import EncoderConfig, Recipe, RunSpec, digest
+from bench.splits import make_split
+from bench.study import Cell, Study, condition_json, registry_of, stamp_of_file
+
+ENGINE_FILES = ("engine.py", "runner.py", "data.py", "inference.py", "patterns.py", "splits.py")
+MAX_SUBSET_MODALITIES = 8  # 255 conditions
+
+
+class Planner:
+    """Turns one request into cells."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.registry = registry_of(request.include, request.override)
+        root = Path(request.data_root) if request.data_root else None
+        device = resolve_device(request.device)
+        self.context = Context(self.registry, root, device, request.threads)
+        self.precision = resolve_precision(request.precision, device)
+        preset_path(request.preset)
+
+    def study(self) -> Study:
+        """Resolve every cell, in the order dataset, repeat, method."""
+        methods = [self._method(row) for row in self._rows()]
+        protocols = [self.registry.load("protocol", name)() for name in self.request.protocols]
+        self._check_sections()
+        cells: list[Cell] = []
+        files: list[tuple[str, int, int]] = []
+        for name in self.request.datasets:
+            arena = _Arena(self, name)
+            cells += arena.cells(methods, protocols)
+            files += [(str(path), *_stamp(path)) for path in arena.dataset.files]
+        return Study(tuple(cells), tuple(files))
+
+    def _rows(self) -> Iterator[str]:
+        """Expand a method into the rows that a comparison shows: `concat`, `concat:dropout`."""
+        for row in self.request.rows:
+            name, colon, _ = row.partition(":")
+            if colon:
+                yield row
+                continue
+            for preset in self.registry.load("method", name).default_rows:
+                yield f"{name}:{preset}" if preset else name
+
+    def _method(self, row: str) -> tuple[str, str, type[Plugin], Config]:
+        name, _, preset = row.partition(":")
+        plugin = self.registry.load("method", name)
+        if preset and preset not in plugin.presets:
+            raise unknown(f"preset of {name}", preset, plugin.presets)
+        values = dict(plugin.presets.get(self.request.preset, {}))
+        values |= plugin.presets.get(preset, {}) if preset else {}
+        values |= self.request.settings.get(name, {})
+        return name, preset, plugin, checked(plugin.config_class, values, name)
+
+    def _check_sections(self) -> None:
+        asked = {row.partition(":")[0] for row in self.request.rows}
+        known = {"recipe", "encoder", *asked, *self.request.datasets}
+        for section in self.request.settings:
+            if section not in known:
+                raise BadConfig(str(unknown("section of settings in this study", section, known)))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    size, at = stamp_of_file(str(path)) or (0, 0)
+    return size, at
+
+
+class _Arena:
+    """One dataset with the recipe, encoders and repeats that all its methods share."""
+
+    def __init__(self, planner: Planner, name: str):
+        self.planner = planner
+        self.name = name
+        request = planner.request
+        self.plugin = planner.registry.load("dataset", name)
+        config = checked(self.plugin.config_class, request.settings.get(name, {}), name)
+        self.config: dict[str, Any] = config.model_dump(mode="json")
+        self.dataset: Dataset = load_dataset(planner.context, name, self.config)
+        self.recipe: Recipe = recipe_of(request, self.plugin.recipe_defaults)
+        self.encoder: EncoderConfig = encoder_of(request, self.plugin.encoder_defaults)
+        self.n_folds = request.n_folds or self.plugin.default_folds
+        self.repeats = self._repeats()
+
+    def _repeats(self) -> list[tuple[int, int]]:
+        request = self.planner.request
+        folds = request.folds if request.folds is not None else tuple(range(self.n_folds))
+        for fold in folds:
+            if fold >= self.n_folds:
+                raise BadRequest(
+                    f"--folds asks for fold {fold}, but {self.name} has {self.n_folds} folds "
+                    f"(0-{self.n_folds - 1}); --n-folds changes their number"
+                )
+        seeds = request.seeds if request.seeds is not None else self.plugin.default_seeds
+        return [(fold, seed) for fold in folds for seed in seeds]
+
+    def cells(
+        self, methods: list[tuple[str, str, type[Plugin], Config]], protocols: list[Protocol]
+    ) -> Iterator[Cell]:
+        """List the cells; a training that several protocols share appears once."""
+        for setting, rule, conditions in self._trainings(protocols):
+            observed = observed_under(self.dataset, _setting_json(setting))
+            for fold, seed in self.repeats:
+                share = self.recipe.valid_share
+                split = make_split(self.dataset, fold, self.n_folds, seed, share)
+                fitted_on = np.concatenate([split.train, split.valid])
+                common = {
+                    "dataset": self.name,
+                    "dataset_config": self.config,
+                    "encoder": self.encoder,
+                    "recipe": self.recipe,
+                    "setting": _setting_json(setting),
+                    "fold": fold,
+                    "n_folds": self.n_folds,
+                    "seed": seed,
+                    "selection": rule,
+                    "precision": self.planner.precision,
+                    "fingerprint": self.dataset.fingerprint,
+                    "split": digest([part.tolist() for part in vars(split).values()])[:16],
+                    "pattern": pattern_digest(observed, fitted_on),
+                }
+                for method in methods:
+                    yield self._cell(method, common, conditions)
+
+    def _cell(
+        self,
+        method: tuple[str, str, type[Plugin], Config],
+        common: dict[str, Any],
+        conditions: tuple[dict[str, Any], ...],
+    ) -> Cell:
+        name, preset, plugin, config = method
+        spec = RunSpec(
+            method=name,
+            preset=preset,
+            method_config=config.model_dump(mode="json"),
+            sources=self._sources(name),
+            **common,
+        )
+        return Cell(spec, conditions, why_not(plugin, self.dataset))
+
+    def _sources(self, method: str) -> str:
+        package = Path(__file__).parent
+        registry = self.planner.registry
+        files = [package / name for name in ENGINE_FILES]
+        files += sorted((package / "encoders").glob("*.py"))
+        files += [registry.find("method", method).path, registry.find("dataset", self.name).path]
+        return sources_hash(files)
+
+    def _trainings(
+        self, protocols: list[Protocol]
+    ) -> list[tuple[Setting, str, tuple[dict[str, Any], ...]]]:
+        """Merge the protocols' settings: one training serves all conditions that share it."""
+        merged: dict[tuple[Setting, str], dict[str, Condition]] = {}
+        for protocol in protocols:
+            if protocol.name == "all-subsets" and self.dataset.n_modalities > MAX_SUBSET_MODALITIES:
+                raise BadRequest(
+                    f"{self.name} has {self.dataset.n_modalities} modalities, so all-subsets would "
+                    f"test {len(subsets(self.dataset.n_modalities))} subsets; "
+                    f"the limit is {MAX_SUBSET_MODALITIES} modalities"
+                )
+            rule = self.planner.request.selection or protocol.selection
+            for setting in protocol.settings(self.dataset):
+                conditions = protocol.conditions(self.dataset, setting)
+                merged.setdefault((setting, rule), {}).update({c.name: c for c in conditions})
+        return [
+            (setting, rule, tuple(condition_json(c) for c in conditions.values()))
+            for (setting, rule), conditions in merged.items()
+        ]
+
+
+def _setting_json(setting: Setting) -> dict[str, Any]:
+    return dict(vars(setting))
+
+
+def why_not(plugin: type[Plugin], dataset: Dataset) -> str:
+    """Say why a method cannot take a dataset; empty if it can."""
+    can = plugin.capabilities
+    n_modalities = dataset.n_modalities
+    because = f" ({can.reason})" if can.reason else ""
+    if n_modalities < can.min_modalities:
+        return f"needs at least {can.min_modalities} modalities, {dataset.name} has {n_modalities}{because}"
+    if can.max_modalities is not None and n_modalities > can.max_modalities:
+        return f"takes at most {can.max_modalities} modalities, {dataset.name} has {n_modalities}{because}"
+    kinds = {modality.kind for modality in dataset.modalities}
+    if can.kinds and not kinds & set(can.kinds):
+        wanted = " or ".join(can.kinds)
+        return f"needs a modality of kind {wanted}, {dataset.name} has {', '.join(sorted(kinds))}{because}"
+    return ""

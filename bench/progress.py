@@ -1,0 +1,79 @@
+"""Progress with time left on stderr; silent when stderr is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from bench.executors import Listener, Outcome, Silent
+
+
+class Bar:
+    """A rich progress bar over all runs; a share of a run counts as a share of a step."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeElapsedColumn, TimeRemainingColumn
+
+        self.progress: Any = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self.bar: Any = None
+        self.shares: dict[str, float] = {}
+        self.n_done = 0
+
+    def started(self, n_tasks: int) -> None:
+        """Show the bar."""
+        if n_tasks:
+            self.bar = self.progress.add_task("runs", total=n_tasks)
+            self.progress.start()
+
+    def advanced(self, name: str, share: float) -> None:
+        """Move by a share of a run."""
+        self.shares[name] = share
+        self._show(name)
+
+    def ended(self, outcome: Outcome, seconds: float) -> None:
+        """Count a run as over; name one that failed."""
+        self.shares.pop(outcome.name, None)
+        self.n_done += 1
+        if outcome.error:
+            self.progress.console.print(f"failed: {outcome.name}: {outcome.error}", markup=False)
+        self._show(outcome.name)
+
+    def _show(self, name: str) -> None:
+        self.progress.update(
+            self.bar, completed=self.n_done + sum(self.shares.values()), description=name[:48]
+        )
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self.progress.stop()
+
+
+class Lines(Silent):
+    """Says on stderr which runs failed, and nothing else."""
+
+    def ended(self, outcome: Outcome, seconds: float) -> None:
+        """Name a run that failed."""
+        if outcome.error:
+            print(f"failed: {outcome.name}: {outcome.error}", file=sys.stderr)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def listener(*, quiet: bool) -> Bar | Lines:
+    """Return a bar on a terminal, lines elsewhere."""
+    return Lines() if quiet or not sys.stderr.isatty() else Bar()
+
+
+__all__ = ["Bar", "Lines", "Listener", "listener"]

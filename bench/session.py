@@ -1,0 +1,114 @@
+"""One call of `bench run`: answer from the store, or plan, carry out, and print the table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import study as studies
+from bench.errors import BadData, BadRequest
+from bench.executors import Inline, Processes, Task
+from bench.progress import listener
+from bench.request import Request
+from bench.store import StudyFolder
+from bench.study import Answer, Study
+
+if TYPE_CHECKING:
+    from bench.results import RunResult
+
+FORMATS = ("markdown", "latex", "csv")
+
+
+class Session:
+    """Carries one request through."""
+
+    def __init__(self, request: Request, *, jobs: int, quiet: bool, output: str):
+        if jobs < 1:
+            raise BadRequest(f"--jobs wants a number from 1 on, got {jobs}")
+        _check_format(output)
+        self.request = request
+        self.jobs = jobs
+        self.quiet = quiet
+        self.output = output
+
+    def run(self, limit: int | None, *, fail_fast: bool) -> int:
+        """Train what is missing and print the table; return the exit code."""
+        folder = StudyFolder(Path(self.request.out), self.request.study)
+        answer = None if limit else studies.stored_answer(self.request, folder)
+        if answer is None:
+            with self._executor() as executor:
+                planned = studies.limited(self._plan(executor), limit)
+                answer = studies.carry_out(
+                    self.request, planned, folder, executor, fail_fast=fail_fast
+                )
+        print_tables(folder, answer.folders, self.output)
+        self._say(answer, folder)
+        return self._exit_code(answer)
+
+    def dry_run(self, limit: int | None) -> int:
+        """Print what would be run."""
+        from bench.plugin_listing import aligned
+
+        folder = StudyFolder(Path(self.request.out), self.request.study)
+        with self._executor() as executor:
+            planned = studies.limited(self._plan(executor), limit)
+        lines = [("run", "conditions", "state")]
+        for cell in planned.cells:
+            run = folder.run(cell.spec)
+            state = cell.reason and f"not applicable: {cell.reason}"
+            state = state or ("done" if cell.is_done(run) else "to do")
+            lines.append((cell.spec.folder, str(len(cell.conditions)), state))
+        print("\n".join(aligned(lines)))
+        return 0
+
+    def _plan(self, executor: Any) -> Study:
+        task = Task("plan", "plan", self.request.model_dump(mode="json"))
+        return Study.from_json(executor.call(task))
+
+    @contextmanager
+    def _executor(self) -> Iterator[Any]:
+        bar = listener(quiet=self.quiet)
+        executor = Inline(bar) if self.jobs == 1 else Processes(self.jobs, bar)
+        try:
+            yield executor
+        finally:
+            bar.close()
+            executor.close()
+
+    def _say(self, answer: Answer, folder: StudyFolder) -> None:
+        if not self.quiet:
+            said = f"{answer.n_trained} runs carried out, {answer.n_found} found finished"
+            failed = f", {len(answer.failed)} failed" if answer.failed else ""
+            print(f"{said}{failed}; predictions are in {folder.path}", file=sys.stderr)
+
+    def _exit_code(self, answer: Answer) -> int:
+        unreadable = [each for each in answer.failed if each.fault == BadData.__name__]
+        if unreadable:
+            print(f"bench: {unreadable[0].error}", file=sys.stderr)
+            return 2
+        return 1 if answer.failed else 0
+
+
+def _check_format(output: str) -> None:
+    if output not in FORMATS:
+        raise BadRequest(f"--format wants one of {', '.join(FORMATS)}, got {output!r}")
+
+
+def print_tables(folder: StudyFolder, names: Sequence[str] | None, output: str) -> None:
+    """Print the tables of these runs, in their order, or of all runs of the study."""
+    _check_format(output)
+    from bench import tables
+    from bench.registry import Registry
+    from bench.results import load_results
+
+    results: list[RunResult] = load_results(folder, names)
+    report = Registry().load("report", "subsets")()
+    write = {
+        "markdown": tables.to_markdown,
+        "latex": tables.to_latex,
+        "csv": tables.to_csv,
+    }[output]
+    print("\n\n".join(write(each).rstrip() for each in report.build(results)))

@@ -1,0 +1,231 @@
+"""Plan a grid of runs and carry it out; what is finished is never done again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BadRequest, NotApplicable
+from bench.executors import Executor, Outcome, Task
+from bench.request import Request
+from bench.sources import stamp_of_code
+from bench.spec import RunSpec, canonical_json, digest
+from bench.store import RunFolder, StudyFolder
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study: its specification and the conditions asked of it."""
+
+    spec: RunSpec
+    conditions: tuple[Mapping[str, Any], ...]  # the fields of `bench.protocol.Condition`
+    reason: str = ""  # why it cannot run; empty: it can
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "conditions": [dict(condition) for condition in self.conditions],
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Cell:
+        """Rebuild a cell that crossed a process border."""
+        return cls(RunSpec(**value["spec"]), tuple(value["conditions"]), value["reason"])
+
+    def is_done(self, folder: RunFolder) -> bool:
+        """Say whether the store answers this cell."""
+        if folder.state == "skipped":
+            return True
+        asked = {condition["name"] for condition in self.conditions}
+        return folder.state == "done" and asked <= set(folder.status()["conditions"])
+
+
+@dataclass(frozen=True)
+class Study:
+    """The cells of a request, and the data files behind them."""
+
+    cells: tuple[Cell, ...]
+    files: tuple[tuple[str, int, int], ...]  # path, bytes, nanoseconds of the last change
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return {"cells": [cell.to_json() for cell in self.cells], "files": list(self.files)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Study:
+        """Rebuild a study that crossed a process border."""
+        cells = tuple(Cell.from_json(cell) for cell in value["cells"])
+        return cls(cells, tuple((path, size, at) for path, size, at in value["files"]))
+
+
+def plan(request: Request) -> Study:
+    """Resolve a request into cells; imports plugins and torch, loads data, trains nothing.
+
+    Raises:
+        BenchError: an unknown name, key or value, or data that cannot be read.
+    """
+    from bench.planning import Planner
+
+    return Planner(request).study()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A study that is over: its folders in order, and how many cells did what."""
+
+    folders: tuple[str, ...]
+    n_trained: int
+    n_found: int
+    failed: tuple[Outcome, ...]
+
+
+def request_key(request: Request) -> str:
+    """Return a key that changes with the request, the first-party code and the user's plugins."""
+    asked = request.model_dump(mode="json", exclude={"out", "study", "data_root"})
+    asked["data_root"] = str(Path(request.data_root).resolve()) if request.data_root else ""
+    return digest({"request": asked, "code": stamp_of_code([Path(p) for p in request.include])})
+
+
+def stored_answer(request: Request, study: StudyFolder) -> Answer | None:
+    """Answer a request from the store alone, or return None; no plugin and no torch is imported."""
+    known = study.read_json("study.json").get("requests", {}) if study.has("study.json") else {}
+    entry = known.get(request_key(request))
+    if entry is None or any(stamp_of_file(path) != [size, at] for path, size, at in entry["files"]):
+        return None
+    for name, conditions in entry["cells"]:
+        folder = study.run_named(name)
+        if folder.state not in ("done", "skipped"):
+            return None
+        if folder.state == "done" and not set(conditions) <= set(folder.status()["conditions"]):
+            return None
+    folders = tuple(name for name, _ in entry["cells"])
+    return Answer(folders, 0, len(folders), ())
+
+
+def stamp_of_file(path: str) -> list[int] | None:
+    """Return size and time of a file, None if it is not there."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def carry_out(
+    request: Request, planned: Study, study: StudyFolder, executor: Executor, *, fail_fast: bool
+) -> Answer:
+    """Run the cells that the store does not answer, and note the request when all are over.
+
+    Raises:
+        BadData: a run met data that cannot be read; what is finished stays.
+    """
+    todo, found = [], 0
+    for cell in planned.cells:
+        folder = study.run(cell.spec)
+        if cell.reason:
+            _skip(folder, cell)
+        if cell.is_done(folder):
+            found += 1
+        else:
+            todo.append(_task(cell, folder, request))
+    outcomes = list(executor.run(todo, fail_fast=fail_fast))
+    failed = tuple(outcome for outcome in outcomes if outcome.error)
+    names = tuple(cell.spec.folder for cell in planned.cells)
+    _note(request, planned, study)
+    return Answer(names, len(outcomes) - len(failed), found, failed)
+
+
+def _skip(folder: RunFolder, cell: Cell) -> None:
+    if folder.state != "skipped":
+        folder.begin(cell.spec, {})
+        folder.skip(cell.reason)
+
+
+def _task(cell: Cell, folder: RunFolder, request: Request) -> Task:
+    payload = {"cell": cell.to_json(), "path": str(folder.path), **context_of(request)}
+    return Task(cell.spec.folder, "run", payload)
+
+
+def context_of(request: Request) -> dict[str, Any]:
+    """Return what a worker needs beside the cell."""
+    return {
+        "include": list(request.include),
+        "override": request.override,
+        "data_root": request.data_root,
+        "device": request.device,
+        "threads": request.threads,
+    }
+
+
+def _note(request: Request, planned: Study, study: StudyFolder) -> None:
+    known = study.read_json("study.json") if study.has("study.json") else {"requests": {}}
+    known["requests"][request_key(request)] = {
+        "asked": request.model_dump(mode="json"),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "cells": [
+            [cell.spec.folder, [condition["name"] for condition in cell.conditions]]
+            for cell in planned.cells
+        ],
+        "files": [list(each) for each in planned.files],
+    }
+    study.write_json("study.json", known)
+
+
+def run_cell(payload: Mapping[str, Any], report: Any) -> None:
+    """Carry out one cell in this process; the counterpart of `_task`."""
+    from bench.protocol import Condition
+    from bench.runner import Context, execute, resolve_device
+
+    cell = Cell.from_json(payload["cell"])
+    conditions = [
+        Condition(**{**condition, "subset": tuple(condition["subset"])})
+        for condition in cell.conditions
+    ]
+    context = Context(
+        registry_of(payload["include"], payload["override"]),
+        Path(payload["data_root"]) if payload["data_root"] else None,
+        resolve_device(payload["device"]),
+        payload["threads"],
+    )
+    execute(RunFolder(Path(payload["path"])), cell.spec, conditions, context, report)
+
+
+_registries: dict[str, Any] = {}
+
+
+def registry_of(include: Sequence[str], override: bool) -> Any:
+    """Return the registry of these includes, one per process, so that plugins load once."""
+    from bench.registry import Registry
+
+    key = canonical_json([list(include), override])
+    if key not in _registries:
+        _registries[key] = Registry([Path(path) for path in include], override=override)
+    return _registries[key]
+
+
+def condition_json(condition: Any) -> dict[str, Any]:
+    """Return a condition as plain JSON."""
+    return {key: value for key, value in asdict(condition).items()}
+
+
+def not_applicable(reason: str) -> NotApplicable:
+    """Build the error of a cell that a method cannot take."""
+    return NotApplicable(reason)
+
+
+def limited(study: Study, limit: int | None) -> Study:
+    """Keep the first cells of a study.
+
+    Raises:
+        BadRequest: the limit is below one.
+    """
+    if limit is None:
+        return study
+    if limit < 1:
+        raise BadRequest(f"--limit wants a number of runs from 1 on, got {limit}")
+    return Study(study.cells[:limit], study.files)
