@@ -1,0 +1,615 @@
+"""Where runs lie: study folders, run folders, their states, and writes that are whole or absent.
+
+```
+results/<study>/
+  study.json                      the resolved request
+  runs/<run>/spec.json environment.json history.jsonl checkpoint.pt
+             availability.parquet predictions.parquet status.json(last)
+  reports/
+```
+`status.json` is written last and is the only mark of done, failed and skipped. While a run is at
+work, `running.json` names its process; when that process is dead, the run is pending again.
+One process writes a folder at a time. Nothing is pickled.
+"""
+
+# K classes
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from bench.errors import BadData, BadRequest
+from bench.spec import RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+State = Literal["pending", "running", "done", "failed", "skipped"]
+
+SPEC = "spec.json"
+ENVIRONMENT = "environment.json"
+RUNNING = "running.json"
+STATUS = "status.json"
+HISTORY = "history.jsonl"
+PREDICTIONS = "predictions.parquet"
+AVAILABILITY = "availability.parquet"
+
+HEARTBEAT_SECONDS = 10.0  # a run may beat at every step; it is written this often
+SILENCE_SECONDS = 3600.0  # a process of another host that is silent for so long is taken for dead
+
+
+# --- writes that are whole or absent ----------------------------------------------------------
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary name in the same folder, moved to `path` if the block succeeds.
+
+    The suffix is kept, since some savers append one if it is not there.
+    """
+    unique = f"{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = path.with_name(f".{path.stem}.{unique}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part.
+
+    Raises:
+        BadRequest: the file cannot be written; names it and the cause.
+    """
+    with _explained(path), atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BadRequest(
+            f"cannot write {str(path)!r}: {(error.strerror or str(error)).lower()}; make room and "
+            "rights there, or name another folder with --out"
+        ) from error
+
+
+def _json_bytes(value: object) -> bytes:
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def _plain(value: object) -> Any:
+    """Turn a value into what JSON can say; NaN and infinity, which it cannot, become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadData(
+            f"cannot read {str(path)!r}: {(error.strerror or str(error)).lower()}; delete its run "
+            "folder to have the run repeated"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(_read_bytes(path))
+    except ValueError as error:  # wrong JSON or wrong UTF-8
+        raise _damaged(path, str(error)) from error
+    if not isinstance(value, dict):
+        raise _damaged(path, f"a {type(value).__name__} instead of a mapping")
+    return value
+
+
+def _damaged(path: Path, what: str) -> BadData:
+    return BadData(
+        f"{str(path)!r} is damaged: {what}; delete its folder to have it written once more"
+    )
+
+
+# --- processes --------------------------------------------------------------------------------
+
+
+def is_alive(pid: int, host: str, born: int | None = None) -> bool:
+    """Tell whether a process still works; one of another host is taken for alive.
+
+    Args:
+        pid: its number.
+        host: the name of its host.
+        born: what `birth(pid)` gave when it was alive, since numbers are used again; None: unknown.
+    """
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(pid, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    now = birth(pid)
+    return now is None or (now > 0 and born in (None, now))
+
+
+def birth(pid: int) -> int | None:
+    """Return when a process was born, in clock ticks since boot; 0: it has ended; None: unknown."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # the name, in brackets, may hold blanks and brackets; state is field 3, start time field 22
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] in "ZX" else int(fields[19])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _mark() -> dict[str, Any]:
+    pid = os.getpid()
+    started = _now()
+    host = socket.gethostname()
+    return {"host": host, "pid": pid, "born": birth(pid), "started": started, "beat": started}
+
+
+def _is_mine(mark: Mapping[str, Any]) -> bool:
+    pid = os.getpid()
+    mine = (socket.gethostname(), pid, birth(pid))
+    return (mark.get("host"), mark.get("pid"), mark.get("born")) == mine
+
+
+def _is_live(mark: Mapping[str, Any]) -> bool:
+    if not is_alive(mark["pid"], mark["host"], mark.get("born")):
+        return False
+    if mark["host"] == socket.gethostname():
+        return True
+    silence = datetime.now(UTC) - datetime.fromisoformat(mark["beat"])
+    return silence.total_seconds() < SILENCE_SECONDS
+
+
+# --- predictions ------------------------------------------------------------------------------
+
+
+def _check_predictions(frame: pd.DataFrame) -> list[str]:
+    """Return the probability columns p_0 ... p_{K-1} of a frame that keeps the promises."""
+    lacking = {"case", "condition", "label"} - set(frame.columns)
+    proba = [name for name in frame.columns if name.startswith("p_")]
+    wanted = [f"p_{k}" for k in range(len(proba))]
+    if lacking or len(wanted) < 2 or set(proba) != set(wanted):
+        raise ValueError(
+            f"predictions need case, condition, label, p_0 ... p_K-1, got {list(frame.columns)}"
+        )
+    if frame.duplicated(["case", "condition"]).any():
+        raise ValueError("predictions must hold each case once per condition")
+    if not frame[wanted].apply(lambda column: column.between(0.0, 1.0 + 1e-6)).all(axis=None):
+        raise ValueError("predictions must be probabilities in [0, 1]")
+    return wanted
+
+
+def _predictions_table(frame: pd.DataFrame) -> pa.Table:
+    """Lay predictions out so that equal ones give equal bytes: fixed columns, types and order.
+
+    Rows are sorted by condition, then by case, both in the order of their first appearance.
+    """
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    proba = _check_predictions(frame)
+    case = frame["case"].map(str)
+    condition = frame["condition"].map(str)
+    order = np.lexsort((pd.factorize(case)[0], pd.factorize(condition)[0]))
+    columns = {
+        "case": pa.array(case.to_numpy(object)[order], pa.string()),
+        "condition": pa.array(condition.to_numpy(object)[order], pa.string()),
+        "label": pa.array(frame["label"].to_numpy(np.int64)[order]),
+    }
+    for name in proba:
+        columns[name] = pa.array(frame[name].to_numpy(np.float32)[order])
+    return pa.table(columns)
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet as pq
+
+    with _explained(path), atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    content = _read_bytes(path)
+    try:
+        return pq.ParquetFile(pa.BufferReader(content)).read().to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+# --- folders ----------------------------------------------------------------------------------
+
+
+@dataclass
+class RunFolder:
+    """One run on disk. Only `add_predictions` changes it once it is done."""
+
+    path: Path
+    _beaten: float = field(default=-math.inf, compare=False, repr=False)
+
+    @property
+    def identity(self) -> str:
+        """The twelve hex digits at the end of its name."""
+        return self.path.name.rpartition("-")[2]
+
+    @property
+    def state(self) -> State:
+        """Where the run stands."""
+        return self.status()["state"]
+
+    def status(self) -> dict[str, Any]:
+        """Return the state and the facts of the run, or of the process that is at work on it.
+
+        Raises:
+            BadData: a mark is damaged; names the file.
+        """
+        # in this order: a run writes its status before it takes its mark away
+        mark = self._read(RUNNING)
+        status = self._read(STATUS)
+        if status is not None:
+            if status.get("state") not in get_args(State):
+                raise _damaged(self.path / STATUS, f"state {status.get('state')!r}")
+            return status
+        if mark is not None and _is_live(mark):
+            return {"state": "running", **mark}
+        return {"state": "pending"}
+
+    def spec(self) -> dict[str, Any]:
+        """Return what the run is, as `RunSpec.model_dump` gave it.
+
+        Raises:
+            BadData: spec.json is missing or damaged.
+        """
+        return self.read_json(SPEC)
+
+    def has_spec(self) -> bool:
+        """Tell whether the run was ever begun, so that it can be reported."""
+        return (self.path / SPEC).is_file()
+
+    def path_of(self, name: str) -> Path:
+        """Return where a file of the run lies."""
+        return self.path / name
+
+    def atomic_path(self, name: str) -> AbstractContextManager[Path]:
+        """Give a temporary name for a saver, moved to `name` if the block succeeds."""
+        return atomic_path(self.path_of(name))
+
+    # states
+
+    def begin(self, spec: RunSpec, environment: Mapping[str, Any]) -> None:
+        """Take the folder for this process and clear what an earlier attempt left.
+
+        Raises:
+            BadRequest: another process is at work on it, or the folder cannot be written.
+            ValueError: the run is done.
+        """
+        with _explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._claim()
+        self._clear()
+        self._write(SPEC, spec.model_dump(mode="json"))
+        self._write(ENVIRONMENT, environment)
+
+    def heartbeat(self, **progress: object) -> None:
+        """Say that the run is still at work, and where; cheap enough for every step."""
+        now = time.monotonic()
+        if now - self._beaten < HEARTBEAT_SECONDS:
+            return
+        self._beaten = now
+        self._write(RUNNING, {**(self._read(RUNNING) or _mark()), "beat": _now(), **progress})
+
+    def finish(self, **facts: object) -> None:
+        """Mark the run as done; `facts` is what reports should know.
+
+        Facts with a meaning of their own: `conditions` (names, in order), `long_names`
+        (condition -> long name), `dropout_law`.
+        """
+        self._close("done", facts)
+
+    def fail(self, error: str, traceback: str) -> None:
+        """Mark the run as failed; `error` is one line, `traceback` the whole."""
+        self._close("failed", {"error": error, "traceback": traceback})
+
+    def skip(self, reason: str) -> None:
+        """Mark the run as one that the method cannot take."""
+        self._close("skipped", {"reason": reason})
+
+    def release(self) -> None:
+        """Give up an unfinished run, which makes it pending."""
+        (self.path / RUNNING).unlink(missing_ok=True)
+
+    # content
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a mapping as JSON; NaN and infinity become null."""
+        self._refuse_done()
+        self._write(name, value)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a mapping.
+
+        Raises:
+            BadData: the file is missing or damaged; names it.
+        """
+        return _read_json(self.path / name)
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        """Append one row to the training log, readable at once."""
+        line = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False)
+        with (
+            _explained(self.path / HISTORY),
+            (self.path / HISTORY).open("a", encoding="utf-8") as f,
+        ):
+            f.write(line + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the training log; a last line that was cut off by the end of a process is left."""
+        path = self.path / HISTORY
+        if not path.is_file():
+            return []
+        lines = _read_bytes(path).split(b"\n")[:-1]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise _damaged(path, str(error)) from error
+
+    def write_predictions(self, frame: pd.DataFrame) -> None:
+        """Write the predictions of the run.
+
+        Args:
+            frame: case, condition, label, p_0 ... p_{K-1}; each case once per condition. Rows are
+                kept by condition, then case, in the order in which both first appear.
+
+        Raises:
+            ValueError: other columns, a case twice, not probabilities, or the run is done.
+        """
+        self._refuse_done()
+        _write_parquet(self.path / PREDICTIONS, _predictions_table(frame))
+
+    def predictions(self) -> pd.DataFrame:
+        """Return case (str), condition (str), label (int64), p_0 ... p_{K-1} (float32).
+
+        Raises:
+            BadData: the file is missing or damaged; names it.
+        """
+        return _read_parquet(self.path / PREDICTIONS)
+
+    def add_predictions(self, frame: pd.DataFrame, long_names: Mapping[str, str]) -> None:
+        """Add further conditions to a finished run; those already there are never changed.
+
+        Args:
+            frame: as for `write_predictions`; may lack conditions in which no case serves.
+            long_names: name -> long name of all the conditions that were asked for.
+
+        Raises:
+            ValueError: the run is not done, or the columns differ from those there.
+        """
+        import pandas as pd
+
+        status = self.status()
+        if status["state"] != "done":
+            raise ValueError(
+                f"only a finished run takes further conditions, {self.path.name} is not"
+            )
+        old = self.predictions()
+        further = frame[~frame["condition"].map(str).isin(set(old["condition"]))]
+        if len(further):
+            if set(further.columns) != set(old.columns):
+                raise ValueError(f"columns must be {list(old.columns)}, got {list(frame.columns)}")
+            both = pd.concat([old, further[old.columns].astype(old.dtypes)], ignore_index=True)
+            _write_parquet(self.path / PREDICTIONS, _predictions_table(both))
+        names = dict.fromkeys([*status.get("conditions", []), *long_names])
+        known = {**long_names, **status.get("long_names", {})}
+        self._write(STATUS, {**status, "conditions": list(names), "long_names": known})
+
+    def write_availability(self, frame: pd.DataFrame) -> None:
+        """Write who has what, per part: `case`, `part`, and a column per modality and attribute."""
+        import pyarrow as pa
+
+        self._refuse_done()
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+        # pandas' own metadata holds versions: equal frames should give equal bytes
+        _write_parquet(self.path / AVAILABILITY, table.replace_schema_metadata(None))
+
+    def availability(self) -> pd.DataFrame:
+        """Return who had what, per part.
+
+        Raises:
+            BadData: the file is missing or damaged; names it.
+        """
+        return _read_parquet(self.path / AVAILABILITY)
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        path = self.path / name
+        try:
+            return _read_json(path)
+        except BadData as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                return None
+            raise
+
+    def _write(self, name: str, value: Mapping[str, Any]) -> None:
+        atomic_write(self.path / name, _json_bytes(value))
+
+    def _refuse_done(self) -> None:
+        if self.state == "done":
+            raise ValueError(f"a finished run never changes: {self.path.name}")
+
+    def _claim(self) -> None:
+        """Put this process's mark, unless another live process has its own there."""
+        while not self._put_mark():
+            mark = self._read(RUNNING)
+            if mark is not None and _is_live(mark) and not _is_mine(mark):
+                raise BadRequest(
+                    f"the run {self.path.name} is at work in process {mark['pid']} on "
+                    f"{mark['host']} since {mark['started']}; wait for it, or end it first"
+                )
+            (self.path / RUNNING).unlink(missing_ok=True)
+        if self._read(STATUS) is not None and self.state == "done":
+            self.release()
+            raise ValueError(f"a finished run never changes: {self.path.name}")
+
+    def _put_mark(self) -> bool:
+        """Create running.json whole, or say that there is one: a link never overwrites."""
+        path = self.path / RUNNING
+        temporary = path.with_name(f".running.{os.getpid()}-{secrets.token_hex(4)}.tmp.json")
+        with _explained(path):
+            temporary.write_bytes(_json_bytes(_mark()))
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without links: two claims at once are not told apart
+                if path.exists():
+                    return False
+                os.replace(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        return True
+
+    def _clear(self) -> None:
+        with _explained(self.path):
+            for each in self.path.iterdir():
+                if each.name == RUNNING:
+                    continue
+                if each.is_dir() and not each.is_symlink():
+                    shutil.rmtree(each)
+                else:
+                    each.unlink(missing_ok=True)
+
+    def _close(self, state: State, facts: Mapping[str, object]) -> None:
+        self._refuse_done()
+        mark = self._read(RUNNING) or {}
+        times = {"started": mark.get("started"), "ended": _now()}
+        self._write(STATUS, {"state": state, **times, **facts})
+        self.release()
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """One study on disk: its request, its runs, its reports."""
+
+    root: Path
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+            raise BadRequest(
+                "a study's name is made of letters, digits and . + - _, and begins with a letter "
+                f"or digit; got {self.name!r}"
+            )
+
+    @property
+    def path(self) -> Path:
+        """`<root>/<name>`."""
+        return self.root / self.name
+
+    @property
+    def runs_path(self) -> Path:
+        """Where the run folders lie."""
+        return self.path / "runs"
+
+    @property
+    def reports_path(self) -> Path:
+        """Where the reports lie."""
+        return self.path / "reports"
+
+    def exists(self) -> bool:
+        """Tell whether the study was ever created."""
+        return self.path.is_dir()
+
+    def create(self) -> StudyFolder:
+        """Make the folders, and make sure that they can be written before hours are spent.
+
+        Raises:
+            BadRequest: they cannot; names the folder and the cause.
+        """
+        with _explained(self.path):
+            for path in (self.runs_path, self.reports_path):
+                path.mkdir(parents=True, exist_ok=True)
+                with atomic_path(path / "probe") as temporary:
+                    temporary.touch()
+                (path / "probe").unlink()
+        return self
+
+    def has(self, name: str) -> bool:
+        """Tell whether the study has a file of this name."""
+        return (self.path / name).is_file()
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write a mapping, as `study.json` that holds the resolved request."""
+        with _explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        atomic_write(self.path / name, _json_bytes(value))
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Read a mapping.
+
+        Raises:
+            BadData: the file is missing or damaged; names it.
+        """
+        return _read_json(self.path / name)
+
+    def run(self, spec: RunSpec) -> RunFolder:
+        """Return the folder of a run, which need not be there."""
+        return self.run_named(spec.folder)
+
+    def run_named(self, name: str) -> RunFolder:
+        """Return the run folder of this name, which need not be there."""
+        return RunFolder(self.runs_path / name)
+
+    def runs(self, select: Callable[[RunFolder], bool] | None = None) -> list[RunFolder]:
+        """List the run folders by name.
+
+        Raises:
+            BadRequest: there is no such study; names it.
+        """
+        if not self.exists():
+            raise BadRequest(
+                f"there is no study {self.name!r} under {str(self.root)!r}; run it first, or name "
+                "its place with --out and --study"
+            )
+        if not self.runs_path.is_dir():
+            return []
+        folders = [RunFolder(path) for path in sorted(self.runs_path.iterdir()) if path.is_dir()]
+        return [folder for folder in folders if select is None or select(folder)]
