@@ -1,0 +1,119 @@
+"""Read a picture file as a square of uint8, or say which file cannot be used and why.
+
+What is read: pictures of 8 bits or less per channel without transparency, one frame per file (PNG,
+JPEG, TIFF, BMP, GIF, WebP). The whole picture is scaled to the square: the aspect is not kept,
+nothing is cropped. Scaling is bilinear over the full footprint of each new pixel (antialiased) and
+works on uint8. An orientation tag is not obeyed: a lesion mask has none, and both must agree.
+
+Anything that would need a decision on the data (which frame, what shows through, how 16 bits become
+8) is refused rather than guessed.
+"""
+
+# H, W height and width of the file's picture
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.errors import BadData
+
+MAX_PIXELS = 64 * 1024 * 1024  # H x W; a small file can claim to be larger and fill the memory
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+MODES = frozenset({"1", "L", "P", "RGB"})
+# What Pillow's decoders let through on damaged files.
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+    zlib.error,
+)
+
+
+def read_picture(path: Path | None, size: int, channels: int) -> np.ndarray:
+    """Return a picture as uint8 (size, size, channels).
+
+    Colour becomes grey by luma (ITU-R 601); grey becomes colour by repetition.
+
+    Args:
+        path: the file; None is refused: absent pictures are not read.
+        size: pixels of a side.
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        BadData: no such file, no picture, damaged, more than 8 bits, transparent, animated, or
+            larger than `MAX_PIXELS`; the file is named.
+        ValueError: no path, or channels that are neither 1 nor 3.
+    """
+    if path is None:
+        raise ValueError("path is None: this case has no picture, read the rows that have one")
+    if channels not in (1, 3):
+        raise ValueError(f"channels must be 1 or 3, got {channels}")
+    image = _loaded(path)
+    # Palettes and bilevel pictures would be scaled by nearest neighbour, so the mode changes first;
+    # a palette holds colours, which become grey from RGB alone.
+    if image.mode == "P":
+        image = image.convert("RGB")
+    image = image.convert("L" if channels == 1 else "RGB")
+    scaled = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(scaled).reshape(size, size, channels)
+
+
+def _loaded(path: Path) -> Image.Image:
+    """Return the decoded picture, in one of `MODES`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                _check(image, path)
+                image.load()
+                return image
+    except FileNotFoundError as error:
+        raise BadData(f"{path}: no such picture file; complete the release") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _too_large(path, "more") from error
+    except DAMAGE as error:
+        reason = getattr(error, "strerror", None) or str(error).removesuffix(f" {str(path)!r}")
+        raise BadData(f"{path}: not a readable picture ({reason}); get the file again") from error
+
+
+def _check(image: Image.Image, path: Path) -> None:
+    """Refuse what cannot become 8-bit grey or RGB without a decision on the data."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(path, f"{width} x {height}")
+    if getattr(image, "n_frames", 1) > 1:
+        raise BadData(f"{path}: the file holds several frames; keep the one that is meant")
+    if _is_deep(image):
+        raise BadData(f"{path}: the picture has more than 8 bits per channel; convert it to 8 bits")
+    if image.mode.endswith(("A", "a")) or "transparency" in image.info:
+        raise BadData(f"{path}: the picture has transparency; convert it to grey or RGB")
+    if image.mode not in MODES:
+        raise BadData(f"{path}: the picture is {image.mode}; convert it to 8-bit grey or RGB")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Say whether the file has more than 8 bits per channel.
+
+    The mode tells it for grey; Pillow cuts 16-bit colour to 8 bits without a word, and only the
+    decoder's arguments show it.
+    """
+    if image.mode.startswith(("I", "F")):
+        return True
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _too_large(path: Path, pixels: str) -> BadData:
+    return BadData(
+        f"{path}: the picture has {pixels} pixels, the limit is {MAX_PIXELS}; scale it down first"
+    )
