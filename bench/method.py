@@ -56,6 +56,18 @@ class Capabilities:
     kinds: tuple[str, ...] = ()  # kinds of which at least one modality is needed; empty: any
     reason: str = ""  # why the limits above hold
 
+    def refusal(self, kinds: Sequence[str]) -> str:
+        """Say why data with modalities of these kinds cannot be taken; empty if it can."""
+        because = f" ({self.reason})" if self.reason else ""
+        if len(kinds) < self.min_modalities:
+            return f"needs at least {self.min_modalities} modalities, not {len(kinds)}{because}"
+        if self.max_modalities is not None and len(kinds) > self.max_modalities:
+            return f"takes at most {self.max_modalities} modalities, not {len(kinds)}{because}"
+        if self.kinds and not set(kinds) & set(self.kinds):
+            wanted, came = " or ".join(self.kinds), ", ".join(sorted(set(kinds)))
+            return f"needs a modality of kind {wanted}, not {came} alone{because}"
+        return ""
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -242,6 +254,17 @@ class Features:
             {m: seen[index] for m, seen in self.attributes.items()},
             self.column_attribute,
         )
+
+    def visible(self) -> tuple[np.ndarray, ...]:
+        """Return the values, NaN wherever the availability says absent, whatever stands there."""
+        seen = []
+        for m, values in enumerate(self.values):
+            there = np.broadcast_to(self.available[:, m, None], values.shape)
+            columns = self.column_attribute[m]
+            if m in self.attributes and (columns >= 0).any():
+                there = there & np.where(columns >= 0, self.attributes[m][:, columns], True)
+            seen.append(np.where(there, values, np.nan))
+        return tuple(seen)
 
 
 class ShallowMethod(Plugin, ABC):

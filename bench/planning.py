@@ -153,7 +153,8 @@ class _Arena:
             sources=self._sources(name),
             **common,
         )
-        return Cell(spec, conditions, why_not(plugin, self.dataset))
+        kinds = [modality.kind for modality in self.dataset.modalities]
+        return Cell(spec, conditions, plugin.capabilities.refusal(kinds))
 
     def _sources(self, method: str) -> str:
         package = Path(__file__).parent
@@ -187,19 +188,3 @@ class _Arena:
 
 def _setting_json(setting: Setting) -> dict[str, Any]:
     return dict(vars(setting))
-
-
-def why_not(plugin: type[Plugin], dataset: Dataset) -> str:
-    """Say why a method cannot take a dataset; empty if it can."""
-    can = plugin.capabilities
-    n_modalities = dataset.n_modalities
-    because = f" ({can.reason})" if can.reason else ""
-    if n_modalities < can.min_modalities:
-        return f"needs at least {can.min_modalities} modalities, {dataset.name} has {n_modalities}{because}"
-    if can.max_modalities is not None and n_modalities > can.max_modalities:
-        return f"takes at most {can.max_modalities} modalities, {dataset.name} has {n_modalities}{because}"
-    kinds = {modality.kind for modality in dataset.modalities}
-    if can.kinds and not kinds & set(can.kinds):
-        wanted = " or ".join(can.kinds)
-        return f"needs a modality of kind {wanted}, {dataset.name} has {', '.join(sorted(kinds))}{because}"
-    return ""

@@ -34,12 +34,12 @@ class LogisticMeanFill(ShallowMethod):
 
     def fit(self, features: Features, label: np.ndarray, weight: np.ndarray) -> None:
         """Fit on all training cases."""
-        x = np.concatenate(features.values, axis=1)
+        x = np.concatenate(features.visible(), axis=1)
         self.model = fit_logistic(x, label, weight, n_classes=self.n_classes, C=self.config.C)
 
     def predict_proba(self, features: Features) -> np.ndarray:
         """Predict with the training mean where a feature is absent."""
-        return self.model.predict_proba(np.concatenate(features.values, axis=1))
+        return self.model.predict_proba(np.concatenate(features.visible(), axis=1))
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the arrays of the model."""

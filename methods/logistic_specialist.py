@@ -80,7 +80,8 @@ class LogisticSpecialist(ShallowMethod):
 
 
 def _columns(features: Features, subset: Subset) -> np.ndarray:
-    return np.concatenate([features.values[m] for m in subset], axis=1)
+    values = features.visible()
+    return np.concatenate([values[m] for m in subset], axis=1)
 
 
 PLUGIN = LogisticSpecialist

@@ -44,8 +44,9 @@ class PatternOnly(ShallowMethod):
 
 def flags(features: Features) -> np.ndarray:
     """Return (N, F) zeros and ones: each attribute of a table, each other modality."""
+    available = features.available[..., None]
     columns = [
-        features.attributes.get(m, features.available[:, m, None])
+        features.attributes.get(m, available[:, m]) & available[:, m]
         for m in range(features.available.shape[1])
     ]
     return np.concatenate(columns, axis=1).astype(float)
