@@ -16,12 +16,12 @@ from bench.patterns import observed_under, pattern_digest
 from bench.protocol import Condition, Protocol, Setting
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
 from bench.runner import Context, load_dataset, resolve_device, resolve_precision
-from bench.sources import sources_hash
+from bench.sources import own_hash, sources_hash
 from bench.spec import EncoderConfig, Recipe, RunSpec, digest
 from bench.splits import make_split
 from bench.study import Cell, Study, condition_json, registry_of, stamp_of_file
 
-ENGINE_FILES = ("engine.py", "runner.py", "data.py", "inference.py", "patterns.py", "splits.py")
+ENGINE_FILES = ("engine.py", "inference.py", "runner.py", "data.py", "patterns.py", "splits.py")
 MAX_SUBSET_MODALITIES = 8  # 255 conditions
 
 
@@ -157,12 +157,18 @@ class _Arena:
         return Cell(spec, conditions, plugin.capabilities.refusal(kinds))
 
     def _sources(self, method: str) -> str:
+        """Hash the code that the numbers depend on: the plugins with all that they import, and
+        the engine's own files.
+        """
         package = Path(__file__).parent
-        registry = self.planner.registry
-        files = [package / name for name in ENGINE_FILES]
-        files += sorted((package / "encoders").glob("*.py"))
-        files += [registry.find("method", method).path, registry.find("dataset", self.name).path]
-        return sources_hash(files)
+        core = [package / name for name in ENGINE_FILES]
+        core += sorted((package / "encoders").glob("*.py"))
+        found = [
+            self.planner.registry.find("method", method),
+            self.planner.registry.find("dataset", self.name),
+        ]
+        plugins = [each.path for each in found if each.path is not None]
+        return digest([own_hash(core), sources_hash(plugins)])[:16]
 
     def _trainings(
         self, protocols: list[Protocol]

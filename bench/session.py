@@ -36,7 +36,7 @@ class Session:
 
     def run(self, limit: int | None, *, fail_fast: bool) -> int:
         """Train what is missing and print the table; return the exit code."""
-        folder = StudyFolder(Path(self.request.out), self.request.study)
+        folder = StudyFolder(Path(self.request.out), self.request.study).create()
         answer = None if limit else studies.stored_answer(self.request, folder)
         if answer is None:
             with self._executor() as executor:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.errors import BadPlugin
+from bench.plugin_file import FOLDERS
 
 PACKAGE = Path(__file__).parent
 
@@ -151,3 +152,28 @@ def _is_docstring(node: object) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
+
+
+def own_hash(paths: Sequence[Path]) -> str:
+    """Hash the code of these files alone, not of what they import.
+
+    Raises:
+        BadPlugin: a file cannot be read or parsed.
+    """
+    lines = sorted(f"{path.name} {_read(path.absolute()).digest}" for path in paths)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def stamp_of_code(include: Sequence[Path]) -> str:
+    """Return a stamp that changes when a file of `bench` or of the user's plugins is touched.
+
+    It looks at paths, sizes and times only, so that a finished study is recognised at once.
+    """
+    folders = [PACKAGE, *(PACKAGE / name for name in FOLDERS.values())]
+    files = [path for folder in folders for path in folder.glob("**/*.py")]
+    for path in include:
+        files += path.glob("**/*.py") if path.is_dir() else [path]
+    stamps = sorted(
+        f"{path} {stat.st_size} {stat.st_mtime_ns}" for path in set(files) if (stat := path.stat())
+    )
+    return hashlib.sha256("\n".join(stamps).encode()).hexdigest()
