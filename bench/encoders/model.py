@@ -1,0 +1,208 @@
+"""The encoders that all methods of a study share: preprocessed cases in, tokens out."""
+
+# B batch, M modalities, T tokens of a modality, C token width, A attributes
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.data import Modality, Task, Tokens, TokenSpec
+from bench.encoders.attributes import AttributeEncoder
+from bench.encoders.image import ImageEncoder
+from bench.encoders.inputs import Inputs, ModalityInput, concatenate
+from bench.encoders.preprocessing import (
+    PictureStatistics,
+    Preprocessor,
+    TableStatistics,
+    VectorStatistics,
+    encoder_groups,
+)
+from bench.encoders.vector import VectorEncoder
+from bench.errors import BadData
+from bench.spec import EncoderConfig
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The modalities that one encoder serves, and the name of its module."""
+
+    name: str
+    members: tuple[int, ...]
+
+
+class Encoders(nn.Module):
+    """One encoder per key. Rows of an absent modality are never encoded.
+
+    Each encoder is a child named by its modality or shared key, so that with the whole stored as
+    `encoders` the parameters of key `view` begin with `encoders.view.`.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        preprocessor: Preprocessor,
+        config: EncoderConfig,
+        *,
+        separate: bool = False,
+        load_weights: bool = True,
+    ):
+        """Build the encoders.
+
+        Args:
+            modalities: of the dataset, in order.
+            preprocessor: fitted on the training part; gives shapes and vocabularies.
+            config: settings that all methods of a study share.
+            separate: one encoder per modality, also for those that name a shared one.
+            load_weights: False leaves pretrained weights out, for a checkpoint that brings them.
+
+        Raises:
+            NotApplicable: a modality is a volume.
+            BadConfig, UnknownName: the image encoder or its weights cannot be had.
+            BadData: modalities share an encoder but not the shape of their pictures.
+        """
+        super().__init__()
+        self._groups = _groups(modalities, separate=separate)
+        specs: dict[int, TokenSpec] = {}
+        for group in self._groups:
+            _check_same_shape(group, modalities, preprocessor)
+            encoder = _build(group.members[0], preprocessor, config, load_weights=load_weights)
+            self.add_module(group.name, encoder)
+            specs |= {m: _spec(modalities[m], m, preprocessor, encoder) for m in group.members}
+        self.specs = tuple(specs[m] for m in range(len(modalities)))
+
+    def task(self, classes: tuple[str, ...], d_model: int) -> Task:
+        """Return what a method is told of these tokens."""
+        return Task(self.specs, classes, d_model)
+
+    def encoder_prefixes(self, m: int) -> str:
+        """Return how the parameter names of modality m's encoder begin, as a `Stage` takes it."""
+        return f"encoders.{next(group.name for group in self._groups if m in group.members)}."
+
+    def forward(self, inputs: Inputs) -> tuple[Tokens, ...]:
+        """Encode what is observed: M times (B, T_m, C_m); all else is zero, NaN or -1.
+
+        Args:
+            inputs: B cases; content of an absent modality is never handed to its encoder.
+        """
+        values: dict[int, Tensor] = {}
+        for group in self._groups:
+            values |= self._encode(group, inputs)
+        return tuple(
+            _tokens(spec, values[m], inputs.content[m], inputs.observed[:, m])
+            for m, spec in enumerate(self.specs)
+        )
+
+    def _encode(self, group: _Group, inputs: Inputs) -> dict[int, Tensor]:
+        """Encode the present rows of a group in one call: (B, T, C) for each member."""
+        encoder = self.get_submodule(group.name)
+        present = [inputs.observed[:, m].nonzero().flatten() for m in group.members]
+        counts = [len(rows) for rows in present]
+        shape = self.specs[group.members[0]]
+        blank = torch.zeros(
+            len(inputs.observed), shape.n_tokens, shape.d_token, device=inputs.observed.device
+        )
+        if sum(counts) == 0:
+            return dict.fromkeys(group.members, blank)
+        parts = [inputs.content[m].rows(r) for m, r in zip(group.members, present, strict=True)]
+        with _batch_statistics(encoder, n_rows=sum(counts)):
+            encoded = encoder(concatenate(parts)).float().split(counts)
+        return {
+            m: blank.index_copy(0, rows, each)
+            for m, rows, each in zip(group.members, present, encoded, strict=True)
+        }
+
+
+@contextmanager
+def _batch_statistics(encoder: nn.Module, *, n_rows: int) -> Iterator[None]:
+    """Use running statistics for a single row: it has none of its own, and leaves none behind."""
+    training = [module for module in encoder.modules() if module.training]
+    if n_rows > 1 or not any(isinstance(module, _BatchNorm) for module in training):
+        yield
+        return
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _groups(modalities: Sequence[Modality], *, separate: bool) -> tuple[_Group, ...]:
+    groups = encoder_groups(modalities)
+    if separate:
+        groups = {modality.name: (m,) for m, modality in enumerate(modalities)}
+    return tuple(_Group(_module_name(key), members) for key, members in groups.items())
+
+
+def _module_name(key: str) -> str:
+    """Make a key a name that a module can have: no dots, no attribute of every module."""
+    name = re.sub(r"\W", "_", key)
+    return f"{name}_" if hasattr(Encoders, name) or hasattr(nn.Module(), name) else name
+
+
+def _check_same_shape(
+    group: _Group, modalities: Sequence[Modality], preprocessor: Preprocessor
+) -> None:
+    if len(group.members) == 1:
+        return
+    shapes = {m: preprocessor.of(m, PictureStatistics).shape for m in group.members}
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{modalities[m].name} {shape}" for m, shape in shapes.items())
+        raise BadData(
+            f"pictures that share encoder {group.name!r} must have one shape, got {listed}; read "
+            "them at one size or give each its own encoder"
+        )
+
+
+def _build(
+    m: int, preprocessor: Preprocessor, config: EncoderConfig, *, load_weights: bool
+) -> nn.Module:
+    fitted = preprocessor.statistics[m]
+    if isinstance(fitted, TableStatistics):
+        return AttributeEncoder(fitted.kinds, fitted.n_codes, config.d_attribute)
+    if isinstance(fitted, VectorStatistics):
+        return VectorEncoder()
+    return ImageEncoder(fitted, config, load_weights=load_weights)
+
+
+def _spec(modality: Modality, m: int, preprocessor: Preprocessor, encoder: nn.Module) -> TokenSpec:
+    if isinstance(encoder, AttributeEncoder):
+        fitted = preprocessor.of(m, TableStatistics)
+        return TokenSpec(
+            modality.name,
+            modality.kind,
+            n_tokens=len(modality.attributes),
+            d_token=encoder.bias.shape[1],
+            attribute=tuple(range(len(modality.attributes))),
+            attribute_names=tuple(attribute.name for attribute in modality.attributes),
+            attribute_kinds=fitted.kinds,
+            n_codes=fitted.n_codes,
+        )
+    if isinstance(encoder, ImageEncoder):
+        n_tokens, d_token = encoder.n_tokens, encoder.d_token
+    else:
+        n_tokens, d_token = 1, len(preprocessor.of(m, VectorStatistics).mean)
+    return TokenSpec(modality.name, modality.kind, n_tokens, d_token, attribute=(-1,) * n_tokens)
+
+
+def _tokens(spec: TokenSpec, values: Tensor, content: ModalityInput, observed: Tensor) -> Tokens:
+    """Dress encoded values as tokens; `observed` is (B,) bool."""
+    device, n_rows = values.device, len(values)
+    attribute = torch.tensor(spec.attribute, dtype=torch.long, device=device)
+    if content.codes is None or content.numbers is None:
+        valid = observed.unsqueeze(1).expand(-1, spec.n_tokens)
+        codes = torch.zeros(n_rows, 0, dtype=torch.long, device=device)
+        numbers = torch.zeros(n_rows, 0, device=device)
+        return Tokens(values, valid, attribute, codes, numbers)
+    absent = ~observed.unsqueeze(1)
+    codes = content.codes.masked_fill(absent, -1)
+    numbers = content.numbers.masked_fill(codes < 0, float("nan"))
+    return Tokens(values, codes >= 0, attribute, codes, numbers)
