@@ -60,6 +60,24 @@ class Projection(nn.Module):
         return projected, token_available
 
 
+class PooledProjection(nn.Module):
+    """Project the tokens of every modality and average those that are there."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.project = Projection(task)
+
+    def forward(self, tokens: Sequence[Tokens], available: Tensor) -> Tensor:
+        """Return (B, M, D), zeros where a modality is absent.
+
+        Args:
+            tokens: M entries, (B, T_m, C_m).
+            available: (B, M) bool.
+        """
+        projected, there = self.project(tokens, available)
+        return torch.stack([masked_mean(x, v) for x, v in zip(projected, there, strict=True)], 1)
+
+
 class Head(nn.Module):
     """Classify a pooled vector: Linear, ReLU, Dropout, Linear, the same for the simple methods."""
 

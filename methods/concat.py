@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, check_available
-from bench.blocks import Head, Projection, masked_mean
+from bench.blocks import Head, PooledProjection
 from bench.data import Task, Tokens
 from bench.method import Config, EncodedPart, Method, Prediction, Progress
 
@@ -52,7 +52,7 @@ class Concat(Method):
     def __init__(self, task: Task, config: ConcatConfig):
         super().__init__(task, config)
         D, M = task.d_model, task.n_modalities
-        self.project = Projection(task)
+        self.pool = PooledProjection(task)
         if config.fill == "learned":
             self.fill = nn.Parameter(torch.zeros(M, D))
         elif config.fill == "train_mean":
@@ -72,11 +72,6 @@ class Concat(Method):
     def dropout_law(cls, config: ConcatConfig) -> str:
         """Name the law."""
         return config.dropout
-
-    def pool(self, tokens: Sequence[Tokens], available: Tensor) -> Tensor:
-        """Average the tokens of each modality: (B, M, D), zeros where absent."""
-        projected, there = self.project(tokens, available)
-        return torch.stack([masked_mean(x, v) for x, v in zip(projected, there, strict=True)], 1)
 
     def forward(self, tokens: Sequence[Tokens], available: Tensor) -> Prediction:
         """Predict from what is available, with the fill in place of the rest."""

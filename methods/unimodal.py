@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.availability import check_available
-from bench.blocks import Head, Projection, masked_mean
+from bench.blocks import Head, PooledProjection
 from bench.data import Task, Tokens
 from bench.method import Capabilities, Config, EncodedPart, Method, Prediction, Progress
 from bench.metrics import auc
@@ -46,7 +46,7 @@ class Unimodal(Method):
 
     def __init__(self, task: Task, config: UnimodalConfig):
         super().__init__(task, config)
-        self.project = Projection(task)
+        self.pool = PooledProjection(task)
         self.heads = nn.ModuleList(
             Head(task.d_model, task.d_model, task.n_classes, p_drop=config.p_drop)
             for _ in task.modalities
@@ -60,12 +60,8 @@ class Unimodal(Method):
 
     def logits_of_each(self, tokens: Sequence[Tokens], available: Tensor) -> Tensor:
         """Return (B, M, K) logits of the single models; rows without the modality are void."""
-        projected, there = self.project(tokens, available)
-        each = [
-            head(masked_mean(x, valid))
-            for head, x, valid in zip(self.heads, projected, there, strict=True)
-        ]
-        return torch.stack(each, 1)
+        pooled = self.pool(tokens, available)  # (B, M, D)
+        return torch.stack([head(pooled[:, m]) for m, head in enumerate(self.heads)], 1)
 
     def forward(self, tokens: Sequence[Tokens], available: Tensor) -> Prediction:
         """Predict by the best available modality, or by the mean of the available ones."""
