@@ -280,15 +280,11 @@ def loss_falls(plugin: type[Method]) -> str:
         part = example_cases(task, gaps=False)
         stages = len(method.stages())
         totals = train(method, part, N_STEPS * stages)
-        first, last = _first_and_last_of_a_stage(totals, stages)
+        stage = totals[: len(totals) // stages]
+        first, last = float(np.mean(stage[:5])), float(np.mean(stage[-5:]))
         if not last < first:
             raise Broken(f"{task.n_modalities} modalities: loss {first:.3f} -> {last:.3f}")
     return f"last task {first:.3f} -> {last:.3f}"
-
-
-def _first_and_last_of_a_stage(totals: list[float], n_stages: int) -> tuple[float, float]:
-    stage = totals[-(len(totals) // n_stages) :]
-    return float(np.mean(stage[:5])), float(np.mean(stage[-5:]))
 
 
 def every_parameter_learns(plugin: type[Method]) -> str:

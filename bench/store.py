@@ -260,6 +260,12 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 # --- folders ----------------------------------------------------------------------------------
 
 
+def reason_of(status: Mapping[str, Any]) -> str:
+    """Return the first line of why a run failed or was skipped; empty in the other states."""
+    text = str(status.get("error") or status.get("reason") or "")
+    return text.strip().partition("\n")[0]
+
+
 @dataclass
 class RunFolder:
     """One run on disk. Only `add_predictions` changes it once it is done."""
@@ -293,6 +299,10 @@ class RunFolder:
         if mark is not None and _is_live(mark):
             return {"state": "running", **mark}
         return {"state": "pending"}
+
+    def reason(self) -> str:
+        """Say in one line why the run failed or was skipped; empty in the other states."""
+        return reason_of(self.status())
 
     def spec(self) -> dict[str, Any]:
         """Return what the run is, as `RunSpec.model_dump` gave it.

@@ -74,6 +74,7 @@ def test_a_run_passes_from_pending_through_running_to_done(tmp_path: Path) -> No
     assert folder.status()["pid"] == os.getpid()
     folder.finish(dropout_law="none")
     states.append(folder.state)
+    assert folder.reason() == ""
     assert states == ["pending", "running", "done"]
     assert folder.status()["dropout_law"] == "none"
     assert not folder.path_of("running.json").exists()
@@ -92,9 +93,9 @@ def test_failures_and_skips_are_data(tmp_path: Path) -> None:
     failed.fail("the loss is not finite", "Traceback ...")
     skipped.begin(spec(seed=1), {})
     skipped.skip("takes two modalities at most")
-    assert failed.status()["error"] == "the loss is not finite"
+    assert failed.reason() == "the loss is not finite"
     assert failed.status()["traceback"] == "Traceback ..."
-    assert skipped.status()["reason"] == "takes two modalities at most"
+    assert skipped.reason() == "takes two modalities at most"
     assert [folder.state for folder in study.runs()] == ["failed", "skipped"]
 
 
