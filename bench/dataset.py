@@ -138,7 +138,7 @@ def read_table(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
         required_columns: columns that must be there; others are kept too.
 
     Returns:
-        Cells as str without surrounding blanks, None where blank. The index is the line of the
+        Cells as str without surrounding blanks, NaN where blank. The index is the line of the
         file (from 1, the header included) on which the record ends; empty lines are skipped.
 
     Raises:
@@ -158,7 +158,7 @@ def read_table(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
         raise BadData(f"{path}: column {some_of(repeated)} stands there twice; keep one of them")
     if not rows:
         raise BadData(f"{path}: no record follows the header; get the file again")
-    cells = [[cell or None for cell in row] for row in rows]
+    cells = [[cell or np.nan for cell in row] for row in rows]
     return pd.DataFrame(cells, columns=header, index=pd.Index(lines, name="line"), dtype=object)
 
 
@@ -201,10 +201,23 @@ def _text(path: Path) -> str:
 
 def bad_cell(column: pd.Series, position: int, wanted: str, *, source: str) -> BadData:
     """Build the error for the cell of a column at a position (from 0): file, line, value."""
+    cell = column.iloc[position]
+    shown = repr(cell) if isinstance(cell, str) else "blank"
     return BadData(
-        f"{source}, line {column.index[position]}: {column.name} is {column.iloc[position]!r}; "
-        f"it must be {wanted}"
+        f"{source}, line {column.index[position]}: {column.name} is {shown}; it must be {wanted}"
     )
+
+
+def filled(column: pd.Series, *, source: str) -> np.ndarray:
+    """Return the cells of a column that may have no blank: (N,) str.
+
+    Raises:
+        BadData: a cell is blank; file and line are named.
+    """
+    blank = column.isna().to_numpy()
+    if blank.any():
+        raise bad_cell(column, int(blank.argmax()), "filled", source=source)
+    return column.to_numpy(dtype=str)
 
 
 def label_codes(column: pd.Series, classes: Sequence[str], *, source: str) -> np.ndarray:
@@ -244,7 +257,7 @@ def numbers(column: pd.Series, *, source: str) -> np.ndarray:
     """
     values = np.full(len(column), np.nan)
     for position, cell in enumerate(column):
-        if cell is None:
+        if not isinstance(cell, str):
             continue
         try:
             values[position] = float(cell)
