@@ -239,7 +239,7 @@ def _read_cells(
         read = np.array([_as_text(value) for value in values], dtype=object)
         wrong = np.zeros(len(read), bool)
     if wrong.any() or (place < 0).any():
-        what = repr(values[wrong.argmax()]) if wrong.any() else "nothing"
+        what = f"'{values[wrong.argmax()]}'" if wrong.any() else "nothing"
         raise BadData(
             f"{dataset.name}: attribute {attribute.name!r} of {modality.name!r} is {attribute.kind}"
             f" and holds {what} in an observed cell; clean the table or change the declared kind"
