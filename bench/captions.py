@@ -1,0 +1,193 @@
+"""Sentences that captions are made of, written from the runs themselves.
+
+A caption says what was measured, on what, how often, and what each row was given, so that a table
+can be read without its study. What differs between rows is said per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bench.results import Repeat, RowRuns, cases_scored, constant_conditions, metric_named
+
+if TYPE_CHECKING:
+    from bench.results import RunResult
+
+SELECTION = {
+    "all-subsets": "mean validation AUC over the non-empty subsets of what a case has",
+    "as-trained": "validation AUC with the gaps of training",
+    "complete": "validation AUC on all that a case has",
+}
+REASON_LENGTH = 200  # characters of an error that a footnote repeats
+
+
+def repeat_name(repeat: Repeat) -> str:
+    """Name a repeat in words: `fold 0, seed 3`."""
+    return f"fold {repeat[0]}, seed {repeat[1]}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names: `a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def per_row(rows: Sequence[RowRuns], say: Callable[[RunResult], str]) -> str:
+    """Say a property of the runs once if all rows share it, else with the rows it holds for."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        for text in dict.fromkeys(say(run) for run in row.runs):
+            said.setdefault(text, []).append(row.label)
+    if len(said) == 1:
+        return next(iter(said))
+    return "; ".join(f"{text} ({', '.join(labels)})" for text, labels in said.items())
+
+
+def metrics_sentence(metrics: Sequence[str], n_classes: int) -> str:
+    """Say what the numbers are, for K classes; 0 if no run says how many."""
+    names = []
+    for name in metrics:
+        long_name = metric_named(name).long_name
+        if name == "AUC" and n_classes:
+            several = f"macro one-versus-rest over {n_classes} classes"
+            long_name += f", {'of the second class' if n_classes == 2 else several}"
+        names.append(f"{name}: {long_name}")
+    return "; ".join(names) + "; in percent."
+
+
+def repeats_sentence(repeats: Sequence[Repeat]) -> str:
+    """Say what a number and its spread are taken over."""
+    folds, seeds = {fold for fold, _ in repeats}, {seed for _, seed in repeats}
+    if len(repeats) == 1:
+        return f"One repeat ({repeat_name(repeats[0])}): no spread."
+    grid = f" ({_count(len(folds), 'fold')} x {_count(len(seeds), 'seed')})"
+    is_grid = len(repeats) == len(folds) * len(seeds)
+    return f"Mean ± sample SD over {len(repeats)} repeats{grid if is_grid else ''}."
+
+
+def _count(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def average_sentence(n_repeats: int) -> str:
+    """Say what the column AVG is."""
+    spread = ", ± the sample SD of these over repeats" if n_repeats > 1 else ""
+    return f"AVG: mean over repeats of each repeat's mean over the columns{spread}."
+
+
+def cases_sentence(rows: Sequence[RowRuns], counts: Iterable[int]) -> str:
+    """Say how many cases were tested, and whether the columns share them."""
+    n_cases = len(cases_scored(run for row in rows for run in row.done))
+    differ = len({n for n in counts if n}) > 1
+    note = "; the columns have different cases, compare rows within a column" if differ else ""
+    return f"{_count(n_cases, 'test case')} in all, n per column{note}."
+
+
+def columns_sentence(conditions: Mapping[str, str]) -> str:
+    """Explain the columns by their long names; those made of others explain themselves."""
+    simple = {long for long in conditions.values() if "+" not in long}
+    shown = {
+        name: long
+        for name, long in conditions.items()
+        if name != long and not ("+" in long and set(long.split("+")) <= simple)
+    }
+    if not shown:
+        return ""
+    rest = "; the others combine these" if len(shown) < len(conditions) else ""
+    return f"Columns: {', '.join(f'{name} = {long}' for name, long in shown.items())}{rest}."
+
+
+def budget_sentence(rows: Sequence[RowRuns], preset: str) -> str:
+    """Say what training was given."""
+
+    def say(run: RunResult) -> str:
+        recipe = run.spec["recipe"]
+        sizes = f"d_model {recipe['d_model']}, {_count(recipe['epochs'], 'epoch')}"
+        return f"{sizes}, batches of {recipe['batch_size']}"
+
+    name = f" (preset {preset})" if preset else ""
+    return f"Budget{name}: {per_row(rows, say)}."
+
+
+def selection_sentence(rows: Sequence[RowRuns]) -> str:
+    """Say by which rule the epoch was chosen."""
+
+    def say(run: RunResult) -> str:
+        rule = run.spec["selection"]
+        return f"{rule} = {SELECTION[rule]}" if rule in SELECTION else rule
+
+    return f"Model selection: {per_row(rows, say)}."
+
+
+def dropout_sentence(rows: Sequence[RowRuns]) -> str:
+    """Say which modalities each row's training dropped by itself; empty if no run says it."""
+    telling = [row for row in rows if any("dropout_law" in run.facts for run in row.done)]
+    if not telling:
+        return ""
+    laws: dict[str, list[str]] = {}
+    for row in telling:
+        law = next(str(run.facts["dropout_law"]) for run in row.done if "dropout_law" in run.facts)
+        laws.setdefault(law, []).append(row.label)
+    said = "; ".join(f"{law} ({', '.join(labels)})" for law, labels in laws.items())
+    return f"Modalities dropped in training: {said}."
+
+
+def arena_sentence(rows: Sequence[RowRuns]) -> str:
+    """Say class balance, encoder of pictures and precision."""
+    balance = per_row(rows, lambda run: run.spec["recipe"]["balance"])
+    encoder = per_row(rows, lambda run: _encoder(run.spec["encoder"]))
+    precision = per_row(rows, lambda run: run.spec["precision"])
+    return (
+        f"Class balance: {balance}; encoder of pictures, where there are any: {encoder}; "
+        f"precision: {precision}."
+    )
+
+
+def _encoder(config: Mapping[str, object]) -> str:
+    if config.get("weights"):
+        weights = "local weights"
+    else:
+        weights = "pretrained" if config.get("pretrained") else "random weights"
+    return f"{config['image']} ({weights}{', frozen' if config.get('frozen') else ''})"
+
+
+def constant_sentences(rows: Sequence[RowRuns], conditions: Sequence[str]) -> list[str]:
+    """Say of each row where it predicts one and the same for all cases of a column."""
+    tested = {name for row in rows for run in row.done for name in run.parts}
+    sentences = []
+    for row in rows:
+        constant = [name for name in constant_conditions(row.done) if name in conditions]
+        if constant:
+            everywhere = set(constant) == tested & set(conditions)
+            where = "each column" if everywhere else f"column {listed(constant)}"
+            sentences.append(
+                f"{row.label} is exactly 50.00 AUC in {where}: its prediction is the same for all "
+                "cases there."
+            )
+    return sentences
+
+
+def outcome_sentence(row: RowRuns, repeats: Sequence[Repeat]) -> str:
+    """Say what became of the repeats of a row that are not done; empty if all are."""
+    runs = {run.repeat: run for run in row.runs}
+    outcomes: dict[str, list[Repeat]] = {}
+    for repeat in repeats:
+        text = outcome(runs[repeat]) if repeat in runs else "not run"
+        outcomes.setdefault(text, []).append(repeat)
+    outcomes.pop("done", None)
+    if not outcomes:
+        return ""
+    if not row.done and len(outcomes) == 1:
+        return f"{next(iter(outcomes))}."
+    said = "; ".join(
+        f"{text} (" + "; ".join(map(repeat_name, which)) + ")" for text, which in outcomes.items()
+    )
+    return f"{len(row.done)} of {_count(len(repeats), 'repeat')}: {said}."
+
+
+def outcome(run: RunResult) -> str:
+    """Say what became of a run: `done`, `failed: out of memory`, `n/a: takes two modalities`."""
+    word = {"skipped": "n/a", "pending": "not finished"}.get(run.state, run.state)
+    reason = run.reason if len(run.reason) <= REASON_LENGTH else f"{run.reason[:REASON_LENGTH]}..."
+    return f"{word}: {reason}" if reason else word

@@ -1,0 +1,425 @@
+"""One neutral table, and its writers: Markdown for the terminal, LaTeX for the paper, CSV for both.
+
+A `Table` knows numbers, not how they look: rows of cells below columns, columns in blocks (one per
+metric), footnotes, and a caption of whole sentences. Every string is escaped by the writer.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+DASH = "-"
+TERMINAL_WIDTH = 100  # characters
+LATEX_COLUMNS = 8  # of numbers side by side on a page of A4
+TIE = 1e-9  # means closer than this are one number that was summed in two orders
+
+
+# --- the model --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with its spread, or a word in its place (`failed`, a dash)."""
+
+    value: float | None = None  # in the unit that is printed, never rounded
+    spread: float | None = None
+    digits: int = 2
+    text: str = ""  # printed where there is no value
+    marks: tuple[str, ...] = ()  # stars, and the letters of footnotes
+    best: bool = False
+    second: bool = False
+    n: int | None = None  # cases behind the value
+    n_repeats: int | None = None  # repeats behind the value
+
+    @property
+    def number(self) -> str:
+        """The rounded value, or the word."""
+        return self.text if self.value is None else f"{self.value:.{self.digits}f}"
+
+    @property
+    def deviation(self) -> str:
+        """The rounded spread; empty if there is none."""
+        if self.value is None or self.spread is None:
+            return ""
+        return f"{self.spread:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of numbers: one metric under one condition."""
+
+    key: str  # of the condition, as CSV names it
+    header: str
+    group: str  # the block that it belongs to: a metric
+    long_header: str = ""
+    unit: str = ""
+    n: int | None = None  # cases; None: not a matter of cases (an average over columns)
+    better: Literal["higher", "lower", "neither"] = "higher"
+    marks: tuple[str, ...] = ()  # letters of footnotes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line: a label and a cell per column."""
+
+    label: str
+    cells: tuple[Cell, ...]
+    marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """Rows under one heading; an empty title prints none."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a report makes and a writer prints."""
+
+    title: str
+    columns: tuple[Column, ...]
+    groups: tuple[RowGroup, ...]
+    caption: tuple[str, ...] = ()  # whole sentences
+    footnotes: Mapping[str, str] = field(default_factory=dict)  # mark -> sentence, in order
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(
+                    f"row {row.label!r} has {len(row.cells)} cells for {len(self.columns)} columns"
+                )
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows."""
+        return tuple(row for group in self.groups for row in group.rows)
+
+    def blocks(self) -> list[tuple[str, list[int]]]:
+        """List the column blocks in order: title and column indexes."""
+        blocks: dict[str, list[int]] = {}
+        for index, column in enumerate(self.columns):
+            title = f"{column.group} ({column.unit})" if column.unit else column.group
+            blocks.setdefault(title, []).append(index)
+        return list(blocks.items())
+
+
+class Footnotes:
+    """Gives equal sentences one letter: a, b, ..., z, aa, ab, ..."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def mark(self, sentence: str) -> str:
+        """Return the letter of a sentence."""
+        return self._marks.setdefault(sentence, _letters(len(self._marks)))
+
+    def as_mapping(self) -> dict[str, str]:
+        """Return mark -> sentence, in the order in which they were first used."""
+        return {mark: sentence for sentence, mark in self._marks.items()}
+
+
+def _letters(index: int) -> str:
+    first, last = divmod(index, 26)
+    return (_letters(first - 1) if first else "") + chr(ord("a") + last)
+
+
+def mark_best(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Row, ...]:
+    """Mark the best and the second best value of each column among these rows.
+
+    Decided on unrounded values; equal ones share the mark. A column with fewer than two values has
+    no best.
+    """
+    cells = [list(row.cells) for row in rows]
+    for c, column in enumerate(columns):
+        ranks = _ranks([each[c].value for each in cells], column.better)
+        for each, rank in zip(cells, ranks, strict=True):
+            each[c] = replace(each[c], best=rank == 0, second=rank == 1)
+    return tuple(replace(row, cells=tuple(each)) for row, each in zip(rows, cells, strict=True))
+
+
+def _ranks(values: Sequence[float | None], better: str) -> list[int | None]:
+    """Rank from 0, the best; equal values share a rank, and None has none."""
+    sign = -1.0 if better == "higher" else 1.0
+    order = sorted((sign * value, i) for i, value in enumerate(values) if value is not None)
+    ranks: list[int | None] = [None] * len(values)
+    if better == "neither" or len(order) < 2:
+        return ranks
+    rank = 0
+    for (before, _), (value, i) in zip([order[0], *order], order, strict=False):
+        rank += not math.isclose(before, value, rel_tol=TIE, abs_tol=TIE)
+        ranks[i] = rank
+    return ranks
+
+
+def _counts(columns: Sequence[Column]) -> list[str]:
+    return ["" if column.n is None else str(column.n) for column in columns]
+
+
+# --- Markdown ---------------------------------------------------------------------------------
+
+
+def to_markdown(table: Table, *, width: int = TERMINAL_WIDTH) -> str:
+    """Write a table that reads well in a terminal and renders as Markdown.
+
+    Each block of columns stands below the one before; a block wider than `width` characters is
+    continued below itself. The best number is in **asterisks**, the second in _underscores_.
+    """
+    parts = [f"### {_markdown(table.title)}"]
+    for title, indexes in table.blocks():
+        grid = _markdown_grid(table, title, indexes)
+        parts += [_markdown_lines(chunk) for chunk in _chunks_of_width(grid, width)]
+    parts += [_wrapped(" ".join(_markdown(sentence) for sentence in table.caption), width)]
+    notes = [f"- [{_markdown(mark)}] {_markdown(text)}" for mark, text in table.footnotes.items()]
+    parts += ["\n".join(_wrapped(note, width) for note in notes)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _wrapped(text: str, width: int) -> str:
+    indent = "  " if text.startswith("- ") else ""
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _markdown_grid(table: Table, title: str, indexes: Sequence[int]) -> list[list[str]]:
+    columns = [table.columns[i] for i in indexes]
+    headers = [_markdown(column.header) + _markdown_marks(column.marks) for column in columns]
+    grid = [[_markdown(title), *headers]]
+    if any(column.n is not None for column in columns):
+        grid.append(["n", *_counts(columns)])
+    for group in table.groups:
+        if group.title:
+            grid.append([f"_{_markdown(group.title)}_"] + [""] * len(columns))
+        for row in group.rows:
+            label = _markdown(row.label) + _markdown_marks(row.marks)
+            grid.append([label, *(_markdown_cell(row.cells[i]) for i in indexes)])
+    return grid
+
+
+def _markdown_cell(cell: Cell) -> str:
+    number = _markdown(cell.number)
+    if cell.best:
+        number = f"**{number}**"
+    elif cell.second:
+        number = f"_{number}_"
+    spread = f" ± {cell.deviation}" if cell.deviation else ""
+    return number + spread + _markdown_marks(cell.marks)
+
+
+def _markdown_marks(marks: Sequence[str]) -> str:
+    return "".join(f" [{_markdown(mark)}]" for mark in marks)
+
+
+def _chunks_of_width(grid: Sequence[Sequence[str]], width: int) -> list[list[list[str]]]:
+    """Cut a grid into pieces of at most `width` characters, each with the column of labels."""
+    widths = [max(map(len, column)) + 3 for column in zip(*grid, strict=True)]  # with " | "
+    chunks: list[list[int]] = [[]]
+    for c in range(1, len(widths)):
+        used = 1 + widths[0] + sum(widths[i] for i in chunks[-1])
+        if chunks[-1] and used + widths[c] > width:
+            chunks.append([])
+        chunks[-1].append(c)
+    return [[[line[0], *(line[c] for c in chunk)] for line in grid] for chunk in chunks]
+
+
+def _markdown_lines(grid: Sequence[Sequence[str]]) -> str:
+    widths = [max(3, *map(len, column)) for column in zip(*grid, strict=True)]
+    lines = []
+    for line in grid:
+        cells = [line[0].ljust(widths[0])]
+        cells += [text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True)]
+        lines.append(f"| {' | '.join(cells)} |")
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join([lines[0], f"| {' | '.join(rule)} |", *lines[1:]])
+
+
+def _markdown(text: str) -> str:
+    """Escape what Markdown would read as markup; underscores inside a word are safe."""
+    text = re.sub(r"([\\`*|<\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+
+
+# --- LaTeX ------------------------------------------------------------------------------------
+
+LATEX_COMMANDS = r"""\providecommand{\best}[1]{\textbf{#1}}
+\providecommand{\second}[1]{\underline{#1}}
+\providecommand{\sig}[1]{\rlap{\textsuperscript{#1}}}
+\providecommand{\pms}[1]{{\scriptsize$\,\pm\,$#1}}"""
+
+LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\`{}",
+    "±": r"$\pm$",
+    "\u00d7": r"$\times$",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+    **{char: "\\" + char for char in "&%$#_{}"},
+}
+LATEX_WITHOUT_GLYPH = "\u0126\u0127\u0138\u013f\u0140\u0149\u0166\u0167"  # Latin, not in T1
+
+
+def to_latex(table: Table, *, standalone: bool = False, max_columns: int = LATEX_COLUMNS) -> str:
+    """Write a `table` environment that needs booktabs and xcolor only.
+
+    Args:
+        table: what to write.
+        standalone: wrap it in a document that compiles by itself.
+        max_columns: columns of numbers side by side; a wider block is continued below itself.
+    """
+    lines = [LATEX_COMMANDS, r"\begin{table}[htbp]", r"\centering\footnotesize"]
+    lines += [r"\setlength{\tabcolsep}{4pt}"]
+    sentences = [table.title.rstrip(".") + ".", *table.caption]
+    lines += [rf"\caption{{{' '.join(_latex(sentence) for sentence in sentences)}}}"]
+    pieces = [
+        _latex_tabular(table, title, indexes[start : start + max_columns])
+        for title, indexes in table.blocks()
+        for start in range(0, len(indexes), max_columns)
+    ]
+    lines += ["\n\\par\\medskip\n".join(pieces), *_latex_footnotes(table), r"\end{table}"]
+    return _latex_document(lines) if standalone else "\n".join(lines) + "\n"
+
+
+def _latex_document(lines: Sequence[str]) -> str:
+    head = [r"\documentclass{article}", r"\usepackage[margin=1.5cm]{geometry}"]
+    head += [r"\usepackage[T1]{fontenc}", r"\usepackage[utf8]{inputenc}", r"\usepackage{textcomp}"]
+    head += [r"\usepackage{booktabs}", r"\usepackage{xcolor}", r"\begin{document}"]
+    return "\n".join([*head, *lines, r"\end{document}"]) + "\n"
+
+
+def _latex_tabular(table: Table, title: str, indexes: Sequence[int]) -> str:
+    columns = [table.columns[i] for i in indexes]
+    lines = [rf"\begin{{tabular}}{{@{{}}l*{{{len(columns)}}}{{r}}@{{}}}}", r"\toprule"]
+    headers = [_latex(column.header) + _latex_marks(column.marks, r"\sig") for column in columns]
+    lines += [_latex_line([_latex(title), *headers])]
+    if any(column.n is not None for column in columns):
+        lines += [_latex_line(["$n$", *_counts(columns)])]
+    lines += [r"\midrule"]
+    for g, group in enumerate(table.groups):
+        if group.title:
+            span = rf"\multicolumn{{{len(columns) + 1}}}{{@{{}}l}}"
+            lines += [r"\midrule"] if g else []
+            lines += [rf"{span}{{\textit{{{_latex(group.title)}}}}}\\"]
+        for row in group.rows:
+            label = _latex(row.label) + _latex_marks(row.marks, r"\textsuperscript")
+            lines += [_latex_line([label, *(_latex_cell(row.cells[i]) for i in indexes)])]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    # braces around the first cell: a row that begins with [ would be read as the length of \\
+    return " & ".join([f"{{{cells[0]}}}", *cells[1:]]) + r"\\"
+
+
+def _latex_cell(cell: Cell) -> str:
+    number = _latex(cell.number)
+    if cell.best:
+        number = rf"\best{{{number}}}"
+    elif cell.second:
+        number = rf"\second{{{number}}}"
+    spread = rf"\pms{{{cell.deviation}}}" if cell.deviation else ""
+    return number + spread + _latex_marks(cell.marks, r"\sig")
+
+
+def _latex_marks(marks: Sequence[str], command: str) -> str:
+    return rf"{command}{{{','.join(_latex(mark) for mark in marks)}}}" if marks else ""
+
+
+def _latex_footnotes(table: Table) -> list[str]:
+    if not table.footnotes:
+        return []
+    notes = [
+        rf"\textsuperscript{{{_latex(mark)}}}\,{_latex(text)}"
+        for mark, text in table.footnotes.items()
+    ]
+    # raggedright inside a minipage: long reasons must not stretch over the line
+    return [
+        r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize\raggedright",
+        "\\par\n".join(notes),
+        r"\end{minipage}",
+    ]
+
+
+def _latex(text: str) -> str:
+    """Escape a string; what pdflatex has no glyph for becomes its code point.
+
+    Letters of Polish and Icelandic need `\\usepackage[T1]{fontenc}` in the document.
+    """
+    escaped = "".join(_latex_character(char) for char in " ".join(text.split()))
+    return re.sub(r"-(?=-)", "-{}", escaped)  # two in a row would join to a longer dash
+
+
+def _latex_character(char: str) -> str:
+    if char in LATEX_ESCAPES:
+        return LATEX_ESCAPES[char]
+    if " " <= char <= "~" or ("\u00c0" <= char <= "\u017e" and char not in LATEX_WITHOUT_GLYPH):
+        return char
+    return f"U+{ord(char):04X}"
+
+
+# --- CSV --------------------------------------------------------------------------------------
+
+CSV_FIELDS = (
+    "table",
+    "group",
+    "row",
+    "condition",
+    "condition_name",
+    "metric",
+    "unit",
+    "mean",
+    "sd",
+    "n",
+    "repeats",
+    "text",
+    "marks",
+)
+
+
+def to_csv(table: Table, *, header: bool = True) -> str:
+    """Write one line per row, condition and metric, with numbers that are not rounded.
+
+    Strings that a spreadsheet would run as a formula get an apostrophe in front.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    if header:
+        writer.writerow(CSV_FIELDS)
+    writer.writerows(_csv_lines(table))
+    return out.getvalue()
+
+
+def _csv_lines(table: Table) -> Iterator[list[str]]:
+    for group in table.groups:
+        for row in group.rows:
+            for column, cell in zip(table.columns, row.cells, strict=True):
+                names = [table.title, group.title, row.label, column.key]
+                names += [column.long_header, column.group, column.unit]
+                numbers = [cell.value, cell.spread, cell.n, cell.n_repeats]
+                marks = " ".join([*row.marks, *column.marks, *cell.marks])
+                yield [
+                    *map(_csv_text, names),
+                    *("" if number is None else str(number) for number in numbers),
+                    _csv_text("" if cell.value is not None else cell.text),
+                    _csv_text(marks),
+                ]
+
+
+def _csv_text(text: str) -> str:
+    text = " ".join(text.split())
+    is_formula = len(text) > 1 and text[0] in "=+-@"
+    return f"'{text}" if is_formula else text
