@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, subsets
 from bench.data import Task, Tokens, TokenSpec
@@ -113,6 +113,13 @@ def polluted(tokens: Sequence[Tokens], available: Tensor, content: float) -> lis
             )
         )
     return found
+
+
+def without_dropout(method: Method) -> Method:
+    for module in method.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return method
 
 
 def n_parameters(method: Method) -> int:
