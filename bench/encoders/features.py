@@ -27,6 +27,7 @@ from bench.method import Features
 
 SIDE = 32  # pixels of the grey copy
 N_COMPONENTS = 40
+NEGLIGIBLE = 1e-5  # share of the first component's deviation below which one is rounding
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, weights of red, green and blue in grey
 
 
@@ -45,17 +46,18 @@ class Components:
         Args:
             grey: (n, SIDE * SIDE) in [0, 1].
         """
-        if len(grey) < 2:
+        if not len(grey) or (grey == grey[0]).all():  # nothing to span
             width = grey.shape[1]
-            mean = grey.mean(0) if len(grey) else np.zeros(width)
+            mean = grey[0] if len(grey) else np.zeros(width)
             return Components(mean, np.zeros((0, width)), np.zeros(0))
         from sklearn.decomposition import PCA
 
         # n centred pictures span n - 1 directions; the rest would be rounding, blown up to 1
         n_components = min(N_COMPONENTS, len(grey) - 1, grey.shape[1])
-        pca = PCA(n_components, svd_solver="full").fit(grey)
-        scale = (pca.transform(grey)).std(0)
-        kept = scale > 1e-9  # equal pictures span nothing
+        solver = "full" if len(grey) < grey.shape[1] else "covariance_eigh"  # the faster one
+        pca = PCA(n_components, svd_solver=solver).fit(grey)
+        scale = pca.transform(grey).std(0)
+        kept = scale > NEGLIGIBLE * scale.max()
         return Components(pca.mean_, pca.components_[kept], scale[kept])
 
     def transform(self, grey: np.ndarray) -> np.ndarray:
