@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from torch import Tensor
@@ -349,3 +350,19 @@ def test_dropout_law_is_told() -> None:
         PLUGIN.dropout_law(ShaSpecConfig.model_validate({}))
         == "none for 5 epochs, then size-uniform"
     )
+
+
+def test_constant_inputs_give_finite_losses_and_gradients() -> None:
+    task = make_task(*SHAPES)
+    method = build(task)
+    constant = [replace(x, values=torch.full_like(x.values, 3.0)) for x in make_tokens(task, 4)]
+    observed = torch.ones(4, 3, dtype=torch.bool)
+    terms = method.losses(constant, observed, torch.zeros(4).long(), make_progress())
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(term.isfinite() for term in terms.values())
+    assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
+
+
+def test_search_space_gives_valid_configurations() -> None:
+    trial = optuna.create_study().ask()
+    ShaSpecConfig.model_validate(PLUGIN.search_space(trial))
