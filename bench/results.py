@@ -51,7 +51,7 @@ def _auc(label: np.ndarray, proba: np.ndarray) -> tuple[float, bool]:
 
 METRICS = {
     "ACC": Metric("ACC", "accuracy", "higher", _accuracy),
-    "AUC": Metric("AUC", "area under the ROC curve, macro one-versus-rest", "higher", _auc),
+    "AUC": Metric("AUC", "area under the ROC curve", "higher", _auc),
 }
 
 
