@@ -14,10 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.availability import random_subset, subsets
-from bench.data import ModalityKind, Task, Tokens, TokenSpec
+from bench.availability import random_subset
+from bench.data import TokenSpec
 from bench.errors import BadConfig
-from bench.method import Progress
 from bench.methods.mcmoe import (
     Generator,
     MCMoE,
@@ -26,39 +25,27 @@ from bench.methods.mcmoe import (
     kl_per_row,
     position_table,
 )
+from tests.toy_tokens import (
+    image,
+    make_progress,
+    make_task,
+    make_tokens,
+    n_parameters,
+    patterns,
+    polluted,
+    table,
+    train,
+)
 
 SWIN_T = 27_519_354
 THREE_NNMAMBA = 10_252_848
+DERM7PT = [image("a", 49, 768), image("b", 49, 768), table(n_codes=(2,) * 5, d_token=1536)]
+ODIR = [image("a", 256, 2048), image("b", 256, 2048), table(n_codes=(2,) * 2, d_token=1536)]
+MEN = [image(name, 128, 128) for name in "abc"] + [table(n_codes=(2,) * 6, d_token=1536)]
 TINY = MCMoEConfig(**MCMoE.presets["tiny"])
 STILL = TINY.model_copy(update={"p_drop": 0.0})
-PATTERNS = torch.tensor([[m in subset for m in range(3)] for subset in subsets(3)])  # (7, 3)
-
-Shape = tuple[ModalityKind, int, int]
-
-
-def make_task(*shapes: Shape, d_model: int = 16, n_classes: int = 2) -> Task:
-    specs = [TokenSpec(f"m{m}", kind, n, width) for m, (kind, n, width) in enumerate(shapes)]
-    return Task(tuple(specs), tuple(map(str, range(n_classes))), d_model)
-
-
-TASK = make_task(("image", 5, 6), ("table", 3, 4), ("vector", 1, 7))
-
-
-def make_tokens(task: Task, n_rows: int) -> list[Tokens]:
-    return [
-        Tokens(
-            torch.randn(n_rows, spec.n_tokens, spec.d_token),
-            torch.rand(n_rows, spec.n_tokens) < 0.7,
-            torch.full((spec.n_tokens,), -1),
-            torch.zeros(n_rows, 0, dtype=torch.long),
-            torch.zeros(n_rows, 0),
-        )
-        for spec in task.modalities
-    ]
-
-
-def make_progress(seed: int = 0) -> Progress:
-    return Progress("train", 0, 0, 1, torch.Generator().manual_seed(seed))
+PATTERNS = patterns(3)  # (7, 3)
+TASK = make_task(image(n_tokens=5), table(), image("third", 1, 7), d_model=16)
 
 
 def close(found: Tensor, expected: np.ndarray) -> None:
@@ -72,7 +59,7 @@ def load(module: nn.Module, weights: dict[str, np.ndarray], prefix: str) -> None
 
 def golden_method(path: Path) -> tuple[MCMoE, dict[str, np.ndarray]]:
     weights = dict(np.load(path))
-    task = make_task(*repeat(("vector", 5, 3), 3), n_classes=4)
+    task = make_task(*repeat(image(), 3), n_classes=4, d_model=16)
     method = MCMoE(task, MCMoEConfig(enc_layers=2, dec_layers=2, n_tokens=5)).eval()
     load(method.encoders[0], weights, "w.transformer.encoder.")
     load(method.decoder, weights, "w.transformer.decoder.")
@@ -197,10 +184,7 @@ def test_two_modalities_leave_two_proper_subsets() -> None:
 def test_absent_and_invalid_content_has_no_influence() -> None:
     method = MCMoE(TASK, TINY).eval()
     tokens = make_tokens(TASK, 7)
-    changed = []
-    for m, each in enumerate(tokens):
-        there = (each.valid & PATTERNS[:, m, None])[..., None]
-        changed.append(replace(each, values=each.values.masked_fill(~there, float("nan"))))
+    changed = polluted(tokens, PATTERNS, float("nan"))
     with torch.no_grad():
         assert torch.equal(method(tokens, PATTERNS).logits, method(changed, PATTERNS).logits)
 
@@ -318,7 +302,7 @@ def core_formula(D: int, M: int, n_query: int) -> int:
 def test_core_has_the_parameters_of_the_formula(
     d_model: int, n_modalities: int, total: int | None
 ) -> None:
-    task = make_task(*repeat(("image", 9, 5), n_modalities), d_model=d_model, n_classes=4)
+    task = make_task(*repeat(image(n_tokens=9), n_modalities), d_model=d_model, n_classes=4)
     method = MCMoE(task, MCMoEConfig())
     core = count(method) - count(method.projection) - count(method.resample)
     assert core == core_formula(d_model, n_modalities, 4)
@@ -327,25 +311,23 @@ def test_core_has_the_parameters_of_the_formula(
 
 
 @pytest.mark.parametrize(
-    ("shapes", "changes", "encoder", "n_classes", "total"),
+    ("modalities", "changes", "encoder", "n_classes", "total"),
     [
-        ([("image", 49, 768)] * 2 + [("table", 5, 1536)], {}, SWIN_T, 2, 35.636),
-        ([("image", 256, 2048)] * 2 + [("table", 2, 1536)], {}, 0, 3, 8.812),
-        (
-            [("volume", 128, 128)] * 3 + [("table", 6, 1536)],
-            {"n_tokens": 48, "n_tokens_table": 16},
-            THREE_NNMAMBA,
-            3,
-            19.834,
-        ),
+        (DERM7PT, {}, SWIN_T, 2, 35.636),
+        (ODIR, {}, 0, 3, 8.812),
+        (MEN, {"n_tokens": 48, "n_tokens_table": 16}, THREE_NNMAMBA, 3, 19.834),
     ],
 )
 def test_table4_totals(
-    shapes: list[Shape], changes: dict[str, int], encoder: int, n_classes: int, total: float
+    modalities: list[TokenSpec],
+    changes: dict[str, int],
+    encoder: int,
+    n_classes: int,
+    total: float,
 ) -> None:
-    task = make_task(*shapes, d_model=256, n_classes=n_classes)
+    task = make_task(*modalities, d_model=256, n_classes=n_classes)
     method = MCMoE(task, MCMoEConfig(**{**MCMoE.presets["table4"], **changes}))
-    assert round((count(method) + encoder) / 1e6, 3) == total
+    assert round((n_parameters(method) + encoder) / 1e6, 3) == total
 
 
 def test_table4_runs_with_unequal_lengths() -> None:
@@ -367,7 +349,7 @@ def test_every_ablation_trains_all_the_parameters_it_keeps(name: str, config: MC
     observed = torch.ones(8, 3, dtype=torch.bool)
     for seed in range(3):
         terms = method.losses(
-            make_tokens(TASK, 8), observed, torch.arange(8) % 2, make_progress(seed)
+            make_tokens(TASK, 8), observed, torch.arange(8) % 2, make_progress(seed=seed)
         )
         torch.stack(list(terms.values())).sum().backward()
     gradients = {k: p.grad for k, p in method.named_parameters()}
@@ -403,37 +385,25 @@ def test_a_training_batch_of_two_rows_works(n_tokens: int) -> None:
 
 @pytest.mark.parametrize("n_modalities", [1, 2, 4])
 def test_any_number_of_modalities_runs(n_modalities: int) -> None:
-    task = make_task(*repeat(("vector", 2, 3), n_modalities))
+    task = make_task(*repeat(image(), n_modalities), d_model=16)
     available = torch.eye(n_modalities, dtype=torch.bool)
     logits = MCMoE(task, TINY).eval()(make_tokens(task, n_modalities), available).logits
     assert logits.isfinite().all()
 
 
 def test_a_trained_router_differs_by_token_and_the_loss_falls() -> None:
-    task = make_task(("vector", 2, 4), ("vector", 2, 4))
+    task = make_task(image("a", 2, 4), image("b", 2, 4), d_model=16)
     method = MCMoE(task, STILL.model_copy(update={"n_tokens": 2}))
     label = torch.arange(32) % 2
     tokens = make_tokens(task, 32)
     for each, sign in zip(tokens, (1.0, -1.0), strict=True):
-        each.values.add_(sign * (2.0 * label[:, None, None] - 1.0))
+        each.values.nan_to_num_().add_(sign * (2.0 * label[:, None, None] - 1.0))
     observed = torch.ones(32, 2, dtype=torch.bool)
-    losses = train(method, tokens, observed, label)
+    history = train(method, tokens, observed, label, make_progress(), steps=50, lr=3e-3)
+    losses = [sum(terms.values()) for terms in history]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
     assert method.router is not None
     encoded = method.eval().encode(tokens, observed)
     weights = torch.cat([method.router(h).softmax(-1) for h in encoded])
     torch.testing.assert_close(weights.sum(-1), torch.ones(64, 2))
     assert weights[..., 0].std() > 0.02
-
-
-def train(method: MCMoE, tokens: list[Tokens], observed: Tensor, label: Tensor) -> list[float]:
-    progress = make_progress()
-    optimiser = torch.optim.Adam(method.train().parameters(), lr=3e-3)
-    losses = []
-    for _ in range(50):
-        loss = torch.stack(list(method.losses(tokens, observed, label, progress).values())).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses

@@ -13,9 +13,8 @@ from einops import rearrange
 from torch import Tensor
 
 from bench.availability import subset_name, subsets
-from bench.data import Task, Tokens, TokenSpec
+from bench.data import TokenSpec
 from bench.errors import BadConfig
-from bench.method import Progress
 from bench.methods.sfusion import (
     PLUGIN,
     FusionBlock,
@@ -24,37 +23,29 @@ from bench.methods.sfusion import (
     pool_positions,
     position_table,
 )
+from tests.toy_tokens import (
+    image,
+    make_progress,
+    make_task,
+    make_tokens,
+    n_parameters,
+    patterns,
+    polluted,
+    table,
+    train,
+)
 
 GOLDEN = ["sfusion_s1_D16_L2_H4_P2_M3", "sfusion_s1_D32_L2_H4_P1_M3_pooled"]
 SWIN_T = 27_519_354
 THREE_NNMAMBA = 10_252_848
+DERM7PT = [image("a", 49, 768), image("b", 49, 768), table(n_codes=(2,) * 5, d_token=1536)]
+ODIR = [image("a", 256, 2048), image("b", 256, 2048), table(n_codes=(2,) * 2, d_token=1536)]
+MEN = [image(name, 128, 128) for name in "abc"] + [table(n_codes=(2,) * 6, d_token=1536)]
 
 
-def make_task(*shapes: tuple[int, int], d_model: int = 16, n_classes: int = 2) -> Task:
-    specs = [TokenSpec(f"m{m}", "vector", n, width) for m, (n, width) in enumerate(shapes)]
-    return Task(tuple(specs), tuple(map(str, range(n_classes))), d_model)
-
-
-def make_tokens(task: Task, n_rows: int) -> list[Tokens]:
-    return [
-        Tokens(
-            torch.randn(n_rows, spec.n_tokens, spec.d_token),
-            torch.rand(n_rows, spec.n_tokens) < 0.7,
-            torch.full((spec.n_tokens,), -1),
-            torch.zeros(n_rows, 0, dtype=torch.long),
-            torch.zeros(n_rows, 0),
-        )
-        for spec in task.modalities
-    ]
-
-
-def make_progress(seed: int = 0) -> Progress:
-    return Progress("train", 0, 0, 1, torch.Generator().manual_seed(seed))
-
-
-TASK = make_task((5, 6), (3, 4), (1, 7))
+TASK = make_task(image(n_tokens=5), table(), image("third", 1, 7), d_model=16)
 SMALL = SFusionConfig(n_layers=2)
-PATTERNS = torch.tensor([[m in subset for m in range(3)] for subset in subsets(3)])  # (7, 3)
+PATTERNS = patterns(3)  # (7, 3)
 
 
 def golden_block(path: Path) -> tuple[FusionBlock, dict[str, np.ndarray]]:
@@ -206,11 +197,7 @@ def test_absent_and_invalid_content_has_no_influence(n_positions: int) -> None:
     config = SFusionConfig(n_layers=2, n_positions=n_positions)
     method = SFusion(TASK, config).eval()
     tokens = make_tokens(TASK, 7)
-    changed = []
-    for m, each in enumerate(tokens):
-        there = (each.valid & PATTERNS[:, m, None])[..., None]
-        noise = torch.where(there, each.values, torch.full_like(each.values, float("nan")))
-        changed.append(Tokens(noise, each.valid, each.attribute, each.codes, each.numbers))
+    changed = polluted(tokens, PATTERNS, float("nan"))
     with torch.no_grad():
         assert torch.equal(method(tokens, PATTERNS).logits, method(changed, PATTERNS).logits)
 
@@ -243,28 +230,24 @@ def block_formula(d: int, n_layers: int) -> int:
 def test_block_has_the_parameters_of_the_formula(d_model: int, n_modalities: int) -> None:
     for n_layers in (1, 8):
         block = FusionBlock(n_modalities, d_model, SFusionConfig(n_layers=n_layers))
-        assert count(block) == block_formula(d_model, n_layers)
+        assert sum(p.numel() for p in block.parameters()) == block_formula(d_model, n_layers)
 
 
 @pytest.mark.parametrize(
-    ("shapes", "encoder", "n_classes", "total", "total_default"),
+    ("modalities", "encoder", "n_classes", "total", "total_default"),
     [
-        ([(49, 768), (49, 768), (5, 1536)], SWIN_T, 2, 34_723_324, 34_756_476),
-        ([(256, 2048), (256, 2048), (2, 1536)], 0, 3, 7_859_459, 7_892_739),
-        ([(128, 128)] * 3 + [(6, 1536)], THREE_NNMAMBA, 3, 17_162_291, 17_195_571),
+        (DERM7PT, SWIN_T, 2, 34_723_324, 34_756_476),
+        (ODIR, 0, 3, 7_859_459, 7_892_739),
+        (MEN, THREE_NNMAMBA, 3, 17_162_291, 17_195_571),
     ],
 )
 def test_table4_totals(
-    shapes: list[tuple[int, int]], encoder: int, n_classes: int, total: int, total_default: int
+    modalities: list[TokenSpec], encoder: int, n_classes: int, total: int, total_default: int
 ) -> None:
-    task = make_task(*shapes, d_model=256, n_classes=n_classes)
+    task = make_task(*modalities, d_model=256, n_classes=n_classes)
     table4 = SFusion(task, SFusionConfig(**SFusion.presets["table4"]))
-    assert count(table4) + encoder == total
-    assert count(SFusion(task, SFusionConfig())) + encoder == total_default
-
-
-def count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+    assert n_parameters(table4) + encoder == total
+    assert n_parameters(SFusion(task, SFusionConfig())) + encoder == total_default
 
 
 @pytest.mark.parametrize("name", sorted(SFusion.ablations))
@@ -273,7 +256,7 @@ def test_every_ablation_trains_all_the_parameters_it_keeps(name: str) -> None:
     observed = torch.ones(8, 3, dtype=torch.bool)
     label = torch.arange(8) % 2
     for seed in range(3):
-        terms = method.losses(make_tokens(TASK, 8), observed, label, make_progress(seed))
+        terms = method.losses(make_tokens(TASK, 8), observed, label, make_progress(seed=seed))
         torch.stack(list(terms.values())).sum().backward()
     idle = {k for k, p in method.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-8}
     assert idle == set(method.shift_invariant)
@@ -293,33 +276,21 @@ def test_layers_start_identical() -> None:
 
 
 def test_one_modality_alone_runs() -> None:
-    task = make_task((5, 6))
+    task = make_task(image(), d_model=16)
     logits = SFusion(task, SMALL)(make_tokens(task, 2), torch.ones(2, 1, dtype=torch.bool)).logits
     assert logits.isfinite().all()
 
 
 def test_a_trained_block_weighs_modalities_by_case() -> None:
-    task = make_task((2, 4), (2, 4))
+    task = make_task(image("a", 2, 4), image("b", 2, 4), d_model=16)
     method = SFusion(task, SFusionConfig(n_layers=2, p_drop=0.0))
     label = torch.arange(32) % 2
     tokens = make_tokens(task, 32)
     for each, sign in zip(tokens, (1.0, -1.0), strict=True):
-        each.values.add_(sign * (2.0 * label[:, None, None] - 1.0))
+        each.values.nan_to_num_().add_(sign * (2.0 * label[:, None, None] - 1.0))
     observed = torch.ones(32, 2, dtype=torch.bool)
-    losses = train(method, tokens, observed, label)
+    history = train(method, tokens, observed, label, make_progress(), steps=50, lr=3e-3)
+    losses = [terms["ce"] for terms in history]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     _, weights = method.eval().block(method.pool(tokens, observed), observed)
     assert weights[:, 0].std(0).max() > 0.05
-
-
-def train(method: SFusion, tokens: list[Tokens], observed: Tensor, label: Tensor) -> list[float]:
-    progress = make_progress()
-    optimiser = torch.optim.Adam(method.train().parameters(), lr=3e-3)
-    losses = []
-    for _ in range(50):
-        loss = torch.stack(list(method.losses(tokens, observed, label, progress).values())).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
-    return losses
