@@ -238,6 +238,8 @@ class AttributeFusion(Method):
         by_attribute: whether a table gives one token per attribute or one in all.
     """
 
+    fusion: Fusion
+
     def __init__(
         self,
         task: Task,

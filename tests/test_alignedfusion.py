@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ from tests.toy_tokens import (
     polluted,
     table,
     table_tokens,
+    total,
     train,
     without_dropout,
 )
@@ -43,13 +45,18 @@ TASKS = {
 }
 
 
-def build(task: Task = PAIR, **settings) -> AlignedFusion:
+def build(task: Task = PAIR, **settings: Any) -> AlignedFusion:
     return AlignedFusion(task, AlignedFusionConfig(**settings))
 
 
 def everything(task: Task, n_rows: int) -> tuple[list[Tokens], Tensor]:
     tokens = make_tokens(task, n_rows, p_attribute=1.0, p_token=1.0)
     return tokens, torch.ones(n_rows, task.n_modalities, dtype=torch.bool)
+
+
+def intermediate(method: AttributeFusion) -> IntermediateToken:
+    assert isinstance(method.fusion, IntermediateToken)
+    return method.fusion
 
 
 def fused(method: AttributeFusion, tokens: list[Tokens], available: Tensor) -> list[Tensor]:
@@ -67,7 +74,7 @@ def test_absent_content_changes_neither_logits_nor_gradients(task: Task, setting
     for content in (0.0, 7.0, float("nan")):
         method.zero_grad()
         dirty = polluted(tokens, available, content)
-        sum(method.losses(dirty, available, label, make_progress()).values()).backward()
+        total(method.losses(dirty, available, label, make_progress())).backward()
         gradients = [p.grad.flatten() for p in method.parameters() if p.grad is not None]
         found.append((method(dirty, available).logits, torch.cat(gradients)))
     for logits, gradient in found[1:]:
@@ -174,7 +181,7 @@ def _reports_see_the_image(method: AttributeFusion) -> bool:
 
 def test_reports_see_the_image_through_the_intermediate_token_alone() -> None:
     class Severed(IntermediateToken):
-        def exchange(self, copies: list[Tensor], present: Tensor) -> Tensor:
+        def exchange(self, copies: Sequence[Tensor], present: Tensor) -> Tensor:
             return torch.zeros_like(copies[0])
 
     method = build()
@@ -186,7 +193,7 @@ def test_reports_see_the_image_through_the_intermediate_token_alone() -> None:
 
 
 def test_the_intermediate_token_is_the_mean_over_the_present_sets() -> None:
-    fusion = build(TASKS["two images and table"]).fusion
+    fusion = intermediate(build(TASKS["two images and table"]))
     copies = [torch.full((2, 1, 8), value) for value in (1.0, 2.0, 6.0)]
     present = torch.tensor([[True, True, True], [False, True, True]])
     shared = fusion.exchange(copies, present)
@@ -199,7 +206,7 @@ def test_an_absent_image_is_replaced_by_its_learned_vector() -> None:
     available[1, 0] = False
     sets, there = method.read(tokens, available)
     there[1] = torch.ones_like(there[1])
-    fusion = method.fusion
+    fusion = intermediate(method)
     _, vector = fusion.classify(sets, there)
     means = torch.cat([fusion.absent["0"], sets[1][1].mean(0)])
     torch.testing.assert_close(vector[1], torch.nn.functional.gelu(fusion.hidden(means)))
@@ -284,12 +291,12 @@ def test_the_default_has_the_parameters_of_the_formula(d_model: int) -> None:
         n_parameters(build(make_task(task.modalities[0], learned, n_classes=5, d_model=d_model)))
         == n_parameters(method) + 14 * 768
     )
-    attention = sum(p.numel() for p in method.fusion.stacks.parameters())
+    attention = sum(p.numel() for p in intermediate(method).stacks.parameters())
     assert attention == 4 * (12 * d_model**2 + 13 * d_model)
 
 
 def test_attention_at_width_256_has_the_published_size() -> None:
-    stacks = build(make_task(image(), table(), d_model=256)).fusion.stacks
+    stacks = intermediate(build(make_task(image(), table(), d_model=256))).stacks
     assert sum(p.numel() for p in stacks.parameters()) == 3_159_040
 
 
@@ -308,7 +315,7 @@ def test_every_parameter_learns_in_some_pattern(settings: dict) -> None:
     tokens = make_tokens(task, len(observed), p_attribute=0.6)
     terms = method.losses(tokens, observed, torch.arange(28) % 2, make_progress())
     assert all(term.isfinite() for term in terms.values())
-    sum(terms.values()).backward()
+    total(terms).backward()
     assert gradient_names(method) == {name for name, _ in method.named_parameters()}
 
 
@@ -418,7 +425,7 @@ def test_a_modality_absent_from_a_whole_batch_gives_finite_losses_and_no_gradien
     method = build(p_drop=0.0)
     tokens[1].values.requires_grad_()
     terms = method.losses(tokens, observed, torch.arange(4) % 2, make_progress())
-    sum(terms.values()).backward()
+    total(terms).backward()
     assert all(term.isfinite() for term in terms.values())
     assert tokens[1].values.grad is None or not tokens[1].values.grad.any()
 

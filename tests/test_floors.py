@@ -19,8 +19,8 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 FLOORS = [
     "errors seeds availability plugin_file",
     "spec pictures data metrics statistics",
-    "blocks method shallow protocol dataset patterns splits encoders "
-    "sources store results tables report request",
+    "blocks method attribute_fusion shallow protocol dataset patterns splits encoders "
+    "sources store results captions tables report request",
     "methods datasets protocols",
     "registry scaffold plugin_listing plugin_info conformance inference engine",
     "runner reports",
@@ -39,7 +39,10 @@ UPWARD = {
     ("study", "planning"): "a finished study is answered without planning it",
 }
 
-TORCH = "blocks method shallow encoders methods conformance inference engine runner planning"
+TORCH = (
+    "blocks method attribute_fusion shallow encoders methods conformance inference engine runner "
+    "planning"
+)
 
 
 def source_files() -> list[Path]:

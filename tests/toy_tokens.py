@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, subsets
-from bench.data import Task, Tokens, TokenSpec
+from bench.data import AttributeKind, Task, Tokens, TokenSpec
 from bench.method import Method, Progress
 
 
@@ -27,6 +27,7 @@ def table(
     value_tokens: Tensor | None = None,
 ) -> TokenSpec:
     A = len(n_codes)
+    kinds: tuple[AttributeKind, ...] = tuple("categorical" for _ in n_codes)
     return TokenSpec(
         name,
         "table",
@@ -34,7 +35,7 @@ def table(
         d_token,
         attribute=tuple(i for i in range(A) for _ in range(slots)),
         attribute_names=tuple(f"a{i}" for i in range(A)),
-        attribute_kinds=("categorical",) * A,
+        attribute_kinds=kinds,
         n_codes=n_codes,
         value_tokens=value_tokens,
     )
@@ -144,10 +145,14 @@ def train(
     for _ in range(steps):
         terms = method.losses(tokens, observed, label, progress)
         optimiser.zero_grad()
-        torch.stack(list(terms.values())).sum().backward()
+        total(terms).backward()
         optimiser.step()
         history.append({name: float(term.detach()) for name, term in terms.items()})
     return history
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    return torch.stack(list(terms.values())).sum()
 
 
 def gradient_names(method: Method) -> set[str]:
