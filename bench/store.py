@@ -24,7 +24,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -608,7 +608,7 @@ class StudyFolder:
         """Return the run folder of this name, which need not be there."""
         return RunFolder(self.runs_path / name)
 
-    def runs(self, select: Callable[[RunFolder], bool] | None = None) -> list[RunFolder]:
+    def runs(self) -> list[RunFolder]:
         """List the run folders by name.
 
         Raises:
@@ -621,5 +621,4 @@ class StudyFolder:
             )
         if not self.runs_path.is_dir():
             return []
-        folders = [RunFolder(path) for path in sorted(self.runs_path.iterdir()) if path.is_dir()]
-        return [folder for folder in folders if select is None or select(folder)]
+        return [RunFolder(path) for path in sorted(self.runs_path.iterdir()) if path.is_dir()]
