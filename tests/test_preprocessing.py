@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from bench.data import Attribute, AttributeKind, Availability, Dataset, Modality, PictureArray
+from bench.data import (
+    Attribute,
+    AttributeKind,
+    Availability,
+    Dataset,
+    ImageFiles,
+    Modality,
+    PictureArray,
+)
 from bench.encoders import Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.picture_cache import PictureCache, read_pictures
 from bench.encoders.preprocessing import PictureStatistics, TableStatistics, VectorStatistics
@@ -249,15 +259,36 @@ def test_a_picture_is_decoded_once_for_all_folds() -> None:
     assert cache.n_decoded == 5
 
 
+def test_the_same_files_loaded_again_are_not_decoded_again(tmp_path: Path) -> None:
+    cache, rows = PictureCache(), np.array([1, 0])
+    view = Modality("view", "image")
+    paths = tuple(tmp_path / f"{i}.png" for i in range(6))
+    for i, path in enumerate(paths):
+        Image.new("L", (4, 4), i).save(path)
+    for size, n_decoded in ((8, 2), (8, 2), (9, 4)):
+        data = dataset((view,), {"view": ImageFiles(paths, size)})
+        assert read_pictures(data, view, rows, cache)[:, 0, 0, 0].tolist() == [1, 0]
+        assert cache.n_decoded == n_decoded
+
+
+def test_other_pictures_of_the_same_release_are_not_confused() -> None:
+    cache, rows = PictureCache(), np.array([1])
+    for _ in range(2):
+        view = Modality("view", "image")
+        read_pictures(dataset((view,), {"view": Recorder(6)}), view, rows, cache)
+    assert cache.n_decoded == 2
+
+
 def test_the_picture_cache_forgets_the_longest_unused_when_it_is_full() -> None:
     cache = PictureCache(max_bytes=2 * 6 * 4)  # two data sets of six pictures of four bytes
     rows = np.array([0])
+    pictures = Recorder(6)
     for key in ("a", "b", "a", "c"):
-        cache.read(key, Recorder(6), rows, 6)
+        cache.read(key, pictures, rows, 6)
     assert cache.n_decoded == 3
-    cache.read("a", Recorder(6), rows, 6)
+    cache.read("a", pictures, rows, 6)
     assert cache.n_decoded == 3
-    cache.read("b", Recorder(6), rows, 6)
+    cache.read("b", pictures, rows, 6)
     assert cache.n_decoded == 4
 
 

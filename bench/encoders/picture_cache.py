@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ MAX_BYTES = 4 * 2**30  # 27 000 RGB pictures of 224 x 224
 
 @dataclass(frozen=True)
 class _Entry:
+    source: Pictures  # kept alive, so that its id stays its own
     pixels: np.ndarray  # (N, H, W, C) uint8
     decoded: np.ndarray  # (N,) bool
 
@@ -34,8 +36,16 @@ class PictureCache:
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
 
     def read(self, key: Hashable, pictures: Pictures, rows: np.ndarray, n_cases: int) -> np.ndarray:
-        """Return uint8 (n, H, W, C) of these rows, decoding those that were never asked for."""
-        entry = self._entry(key, pictures, n_cases)
+        """Return uint8 (n, H, W, C) of these rows, decoding those that were never asked for.
+
+        Args:
+            key: which modality of which files.
+            pictures: where they come from. Two sources that are equal (the same paths and size)
+                share what was decoded; a source without equality shares with nobody.
+            rows: (n,) int.
+            n_cases: N, rows that could be asked for.
+        """
+        entry = self._entry((key, _identity(pictures)), pictures, n_cases)
         if entry is None:
             self.n_decoded += len(rows)
             return pictures.read(rows)
@@ -51,11 +61,13 @@ class PictureCache:
             self._entries.move_to_end(key)
             return self._entries[key]
         shape = (n_cases, *picture_shape(pictures))
-        if int(np.prod(shape)) > self.max_bytes:
+        n_bytes = math.prod(shape)
+        if n_bytes > self.max_bytes:
             return None
-        self._make_room(int(np.prod(shape)))
-        self._entries[key] = _Entry(np.zeros(shape, np.uint8), np.zeros(n_cases, bool))
-        return self._entries[key]
+        self._make_room(n_bytes)
+        entry = _Entry(pictures, np.zeros(shape, np.uint8), np.zeros(n_cases, bool))
+        self._entries[key] = entry
+        return entry
 
     def _make_room(self, n_bytes: int) -> None:
         while sum(e.pixels.nbytes for e in self._entries.values()) + n_bytes > self.max_bytes:
@@ -63,6 +75,15 @@ class PictureCache:
 
 
 PICTURES = PictureCache()
+
+
+def _identity(pictures: Pictures) -> int | Pictures:
+    """Return what equal sources share: two configurations of one release can crop differently."""
+    try:
+        hash(pictures)
+    except TypeError:  # also a frozen dataclass that holds an array
+        return id(pictures)
+    return pictures
 
 
 def picture_shape(pictures: Pictures) -> tuple[int, ...]:
@@ -82,8 +103,7 @@ def read_pictures(
     if isinstance(pictures, PictureArray):  # in memory already
         pixels = pictures.read(rows)
     else:
-        size = getattr(pictures, "size", None)
-        key = (dataset.name, dataset.fingerprint, modality.name, size, modality.channels)
+        key = (dataset.name, dataset.fingerprint, modality.name)
         pixels = cache.read(key, pictures, rows, dataset.n_cases)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != modality.channels:
         raise BadData(
