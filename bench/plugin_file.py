@@ -2,7 +2,7 @@
 
 A file's name is its plugin's name: `all_subsets.py` is `all-subsets`. The kind is read from the
 class that `PLUGIN` names: derived from Method or ShallowMethod, DatasetPlugin, Protocol or Report,
-directly, through classes of the same file, or through a class imported from a built-in plugin.
+directly or through other classes of the same file, of the package or of a neighbour's file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ import ast
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+PACKAGE = Path(__file__).parent
+MAX_DEPTH = 20  # of derived classes; a circle of them ends here
 
 Kind = Literal["method", "dataset", "protocol", "report"]
 
@@ -72,7 +75,7 @@ def read_plugin_file(path: Path) -> PluginFile:
     plugin = _assigned_plugin(tree)
     if plugin is None:
         return PluginFile(doc, problem="no PLUGIN at the end")
-    return PluginFile(doc, _kind_of(_last_name(plugin), tree))
+    return PluginFile(doc, _kind_of(_last_name(plugin), tree, path))
 
 
 def _assigned_plugin(tree: ast.Module) -> ast.expr | None:
@@ -91,31 +94,41 @@ def _last_name(node: ast.expr) -> str:
     return getattr(node, "attr", getattr(node, "id", ""))
 
 
-def _kind_of(class_name: str, tree: ast.Module) -> Kind | None:
-    """Follow a class of a module through its bases to one whose kind is known."""
-    imported = _imported_kinds(tree)
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    waiting, seen = [class_name], set()
-    while waiting:
-        name = waiting.pop(0)
-        if name in classes and name not in seen:
-            seen.add(name)
-            waiting += [_last_name(base) for base in classes[name].bases]
-        elif kind := imported.get(name, BASES.get(name)):
-            return kind
-    return None
-
-
-def _imported_kinds(tree: ast.Module) -> dict[str, Kind]:
-    """Map the names imported from `bench` to the kind of plugin that they are a base of."""
-    kinds: dict[str, Kind] = {}
-    plugins = {f"bench.{folder}.": kind for kind, folder in FOLDERS.items()}
+def _kind_of(class_name: str, tree: ast.Module, path: Path, depth: int = 0) -> Kind | None:
+    """Follow a class through its bases to one whose kind is known, into other files if need be."""
+    if depth > MAX_DEPTH:
+        return None
+    origin = _origins(tree, path).get(class_name)
+    if origin is not None:
+        file, name = origin
+        return BASES.get(name) or _kind_in_file(name, file, depth + 1)
     for node in tree.body:
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("bench"):
+        if isinstance(node, ast.ClassDef) and node.name == class_name:
+            kinds = (_kind_of(_last_name(base), tree, path, depth + 1) for base in node.bases)
+            return next(filter(None, kinds), None)
+    return BASES.get(class_name)
+
+
+def _kind_in_file(class_name: str, path: Path, depth: int) -> Kind | None:
+    try:
+        return _kind_of(class_name, ast.parse(path.read_bytes()), path, depth)
+    except (OSError, SyntaxError, ValueError):
+        return None  # importing the plugin will say what is wrong with it
+
+
+def _origins(tree: ast.Module, path: Path) -> dict[str, tuple[Path, str]]:
+    """Map each name imported from `bench` or from a neighbour to its file and its name there."""
+    origins: dict[str, tuple[Path, str]] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.ImportFrom):
             continue
-        of_plugin = [kind for start, kind in plugins.items() if str(node.module).startswith(start)]
-        for alias in node.names:
-            kind = of_plugin[0] if of_plugin else BASES.get(alias.name)
-            if kind:
-                kinds[alias.asname or alias.name] = kind
-    return kinds
+        parts = (node.module or "").split(".")
+        if node.level:
+            folder = path.parents[node.level - 1]
+        elif parts[0] == PACKAGE.name:
+            folder = PACKAGE.parent
+        else:
+            continue
+        file = folder.joinpath(*parts).with_suffix(".py")
+        origins.update({each.asname or each.name: (file, each.name) for each in node.names})
+    return origins

@@ -113,6 +113,21 @@ def test_the_kind_is_told_without_importing(tmp_path: Path, line: str, kind: str
     assert [each.kind for each in registry.scan() if each.name == "mine"] == [kind]
 
 
+def test_the_kind_is_told_through_a_neighbours_file(tmp_path: Path) -> None:
+    write(tmp_path / "_base.py", "from bench.method import Method\nclass Base(Method): ...\n")
+    text = "from ._base import Base as B\nclass A(B): ...\nPLUGIN = A\n"
+    registry = Registry([write(tmp_path / "mine.py", text)])
+    assert registry.find("method", "mine").source == "include"
+
+
+@pytest.mark.parametrize("line", ["from .mine import A\nclass B(A): ...", "from .mine import B"])
+def test_a_circle_of_classes_has_no_kind(tmp_path: Path, line: str) -> None:
+    write(tmp_path / "other.py", line + "\nPLUGIN = B\n")
+    text = "from .other import B\nclass A(B): ...\nPLUGIN = A\n"
+    registry = Registry([write(tmp_path / "mine.py", text)])
+    assert [each.kind for each in registry.scan() if each.name == "mine"] == [None]
+
+
 def test_a_file_of_no_known_kind_is_listed_with_the_reason(tmp_path: Path) -> None:
     registry = Registry([write(tmp_path / "mine.py", "class A: ...\nPLUGIN = A\n")])
     (listing,) = [each for each in registry.scan() if each.kind is None]
