@@ -168,6 +168,12 @@ def test_small_pictures_are_scaled_until_their_shorter_side_has_32_pixels() -> N
     assert encoder._normalise(small).shape == (1, 1, 32, 48)
 
 
+def test_features_that_are_no_single_map_are_refused() -> None:
+    for features in ([torch.zeros(1, 2, 3)], torch.zeros(1, 2, 3, 4, 5)):
+        with pytest.raises(ValueError, match="features must"):
+            _to_tokens(features, SimpleNamespace())
+
+
 def test_an_unknown_model_gets_the_nearest_name() -> None:
     with pytest.raises(UnknownName, match=r"no timm model is named 'resnet10'; did you mean "):
         ImageEncoder(GREY, config(image="resnet10"))

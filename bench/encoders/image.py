@@ -105,12 +105,17 @@ def _published_moments(model: Any) -> tuple[tuple[float, ...], tuple[float, ...]
     return tuple(mean), tuple(published.get("std", IMAGENET_DEFAULT_STD))
 
 
-def _to_tokens(features: Tensor, model: Any) -> Tensor:
+def _to_tokens(features: object, model: Any) -> Tensor:
     """Flatten what a timm model calls its features to (B, T, D).
 
     Maps are (B, D, H, W), or (B, H, W, D) for Swin and its like; sequences (B, T, D) lose their
     class and register tokens; a pooled vector (B, D) is one token.
+
+    Raises:
+        ValueError: several maps at once (a list), or other axes.
     """
+    if not isinstance(features, Tensor):
+        raise ValueError(f"features must be one tensor, got {type(features).__name__}")
     if features.ndim == 2:
         return features.unsqueeze(1)
     if features.ndim == 3:
