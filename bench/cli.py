@@ -172,9 +172,9 @@ def table(
     output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
 ) -> int:
     """Print the tables of a study from its stored predictions."""
-    from bench.session import print_tables
+    from bench.session import print_study
 
-    print_tables(_study(out, study), None, output)
+    print_study(_study(out, study), output)
     return 0
 
 

@@ -47,6 +47,16 @@ class Request(Frozen):
         floor = FLOOR if self.floor else ()
         return tuple(dict.fromkeys(self.methods + floor))
 
+    @property
+    def budget(self) -> str:
+        """Name the training budget for captions: the preset, and what was changed of it."""
+        changed = [
+            f"{section}.{key}={value}"
+            for section in ("recipe", "encoder")
+            for key, value in self.settings.get(section, {}).items()
+        ]
+        return f"{self.preset} with {', '.join(changed)}" if changed else self.preset
+
 
 def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any:
     """Build a configuration; a wrong key or value is one line.

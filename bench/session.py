@@ -44,7 +44,7 @@ class Session:
                 answer = studies.carry_out(
                     self.request, planned, folder, executor, fail_fast=fail_fast
                 )
-        print_tables(folder, answer.folders, self.output)
+        print_tables(folder, answer.folders, self.output, self.request.budget)
         self._say(answer, folder)
         return self._exit_code(answer)
 
@@ -97,18 +97,31 @@ def _check_format(output: str) -> None:
         raise BadRequest(f"--format wants one of {', '.join(FORMATS)}, got {output!r}")
 
 
-def print_tables(folder: StudyFolder, names: Sequence[str] | None, output: str) -> None:
+def print_study(folder: StudyFolder, output: str) -> None:
+    """Print the tables of all that was ever asked of a study, in the order of asking."""
+    known = folder.read_json("study.json")["requests"] if folder.has("study.json") else {}
+    asked = list(known.values())
+    names = dict.fromkeys(name for entry in asked for name, _ in entry["cells"])
+    budgets = {Request(**entry["asked"]).budget for entry in asked}
+    budget = budgets.pop() if len(budgets) == 1 else ""
+    print_tables(folder, list(names) or None, output, budget)
+
+
+def print_tables(
+    folder: StudyFolder, names: Sequence[str] | None, output: str, budget: str
+) -> None:
     """Print the tables of these runs, in their order, or of all runs of the study."""
     _check_format(output)
     from bench import tables
     from bench.registry import Registry
+    from bench.report import ReportOptions
     from bench.results import load_results
 
     results: list[RunResult] = load_results(folder, names)
     report = Registry().load("report", "subsets")()
-    write = {
-        "markdown": tables.to_markdown,
-        "latex": tables.to_latex,
-        "csv": tables.to_csv,
-    }[output]
-    print("\n\n".join(write(each).rstrip() for each in report.build(results)))
+    built = report.build(results, ReportOptions(preset=budget))
+    if output == "csv":
+        print("".join(tables.to_csv(each, header=not i) for i, each in enumerate(built)), end="")
+        return
+    write = {"markdown": tables.to_markdown, "latex": tables.to_latex}[output]
+    print("\n\n".join(write(each).rstrip() for each in built))
