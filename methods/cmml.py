@@ -152,7 +152,8 @@ class Slots:
 def owner_of_slots(spec: TokenSpec) -> Tensor:
     """Return (T, A) float: 1 where a slot belongs to an attribute."""
     attribute = torch.tensor(spec.attribute or (-1,) * spec.n_tokens)
-    return F.one_hot(attribute + 1)[:, 1:].float()
+    n_attributes = max(spec.attribute, default=-1) + 1
+    return (attribute[:, None] == torch.arange(n_attributes)).float()
 
 
 def n_context_tokens(setting: str | float, n_tokens: Sequence[int]) -> int:
