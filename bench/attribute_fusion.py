@@ -393,5 +393,5 @@ class AttributeFusion(Method):
     def dropout_law(cls, config: Config) -> str:
         """Name the laws by which modalities are dropped and attributes masked in training."""
         assert isinstance(config, AttributeFusionConfig)
-        masked = f"; attributes masked at {config.mask_p:g}" if config.reconstruct else ""
+        masked = f", attributes masked at {config.mask_p:g}" if config.reconstruct else ""
         return config.dropout + masked

@@ -432,5 +432,5 @@ def test_a_modality_absent_from_a_whole_batch_gives_finite_losses_and_no_gradien
 
 def test_the_dropout_law_names_masks_and_modalities() -> None:
     law: Callable[..., str] = PLUGIN.dropout_law
-    assert law(AlignedFusionConfig()) == "none; attributes masked at 0.3"
+    assert law(AlignedFusionConfig()) == "none, attributes masked at 0.3"
     assert law(AlignedFusionConfig(dropout="uniform", reconstruct=False)) == "uniform"
