@@ -1,4 +1,4 @@
-"""Read a picture file as a square of uint8, or say which file cannot be used and why.
+"""Read a picture file as uint8, as a square or at its own size, or say why it cannot be used.
 
 What is read: pictures of 8 bits or less per channel without transparency, one frame per file (PNG,
 JPEG, TIFF, BMP, GIF, WebP). The whole picture is scaled to the square: the aspect is not kept,
@@ -59,14 +59,24 @@ def read_picture(path: Path | None, size: int, channels: int) -> np.ndarray:
         raise ValueError("path is None: this case has no picture, read the rows that have one")
     if channels not in (1, 3):
         raise ValueError(f"channels must be 1 or 3, got {channels}")
-    image = _loaded(path)
-    # Palettes and bilevel pictures would be scaled by nearest neighbour, so the mode changes first;
-    # a palette holds colours, which become grey from RGB alone.
-    if image.mode == "P":
-        image = image.convert("RGB")
-    image = image.convert("L" if channels == 1 else "RGB")
+    # Palettes and bilevel pictures would be scaled by nearest neighbour, so the mode changes first.
+    image = _converted(_loaded(path), "L" if channels == 1 else "RGB")
     scaled = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(scaled).reshape(size, size, channels)
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """Return a picture as grey values at its own size: uint8 (H, W).
+
+    Raises:
+        BadData: as for `read_picture`.
+    """
+    return np.asarray(_converted(_loaded(path), "L"))
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    """Return the picture as grey (`L`) or `RGB`; a palette becomes grey from its colours."""
+    return (image.convert("RGB") if image.mode == "P" else image).convert(mode)
 
 
 def _loaded(path: Path) -> Image.Image:

@@ -1,9 +1,10 @@
 """BUS-BRA: breast ultrasound, one lesion per case, seen in one or two views.
 
 Modalities: `view_a` (the left view, or the only one), `view_b` (the right view, absent in 253 of
-1064 cases and never a black picture), `mask` (the lesion as drawn in view_a) and `table` (BI-RADS
-by default). The label is Pathology; Histology is the same finding in finer words and never an
-input. One case is one group; the official 5 and 10 folds are by case.
+1064 cases and never a black picture), `mask` (the lesion as drawn in view_a: five numbers of its
+shape, or the picture) and `table` (BI-RADS by default). The label is Pathology; Histology is the
+same finding in finer words and never an input. One case is one group; the official 5 and 10 folds
+are by case.
 
 Choices: the attributes are those of view_a. The two views of one case (856) have different BI-RADS
 categories, and its left one counts. The release's validation columns are by picture and put the two
@@ -11,9 +12,9 @@ views of some 200 cases on either side, so validation is carved from training by
 Width and Height of bus_0856-l and bus_0857-r do not fit their pictures; they are read as they are.
 
 What gives the label away (AUC of logistic regression alone, official 5 folds): BI-RADS is a
-radiologist's verdict on these pictures (0.89); the outline in the mask (about 0.9 by shape
-descriptors, 0.74 by its pixels) and the box around it (0.84) were drawn by hand; even the scanner
-tells something (0.55). Only the views themselves are free of human reading.
+radiologist's verdict on these pictures (0.89); the outline in the mask (0.89 by its shape, 0.74 by
+its pixels) and the box around it (0.84) were drawn by hand; even the scanner tells something
+(0.55). Only the views themselves are free of human reading.
 
 Source: Gomez-Flores et al., Medical Physics 51(4), 2024, and the files of the release.
 """
@@ -43,6 +44,7 @@ from bench.dataset import (
     some_of,
 )
 from bench.errors import BadData
+from bench.pictures import read_grey
 from bench.spec import Frozen
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 
 TABLE = "bus_data.csv"
 COLUMNS = ("ID", "Case", "Pathology", "BIRADS", "Device", "Width", "Height", "Side", "BBOX")
+SHAPE = ("area", "width", "height", "aspect", "extent")  # of a lesion; see `_shape`
+INSIDE = 127  # grey values above it are lesion
 FOLD_FILES = {5: "5-fold-cv.csv", 10: "10-fold-cv.csv"}
 TABLES = (TABLE, *FOLD_FILES.values())
 NEEDED = (*TABLES, "Images", "Masks")
@@ -95,6 +99,9 @@ class BusbraConfig(Frozen):
     """How the release is read."""
 
     size: int = Field(64, ge=8, le=1024, description="side of the pictures in pixels")
+    mask: Literal["shape", "picture"] = Field(
+        "shape", description="the lesion as a vector (area, width, height, aspect, extent) or drawn"
+    )
     attributes: tuple[AttributeName, ...] = Field(
         ("birads",), description="columns of the table; none leaves the table out"
     )
@@ -123,7 +130,7 @@ class Busbra(DatasetPlugin):
     recipe_defaults = {"epochs": 15}
 
     def load(self, config: BusbraConfig, root: Path | None) -> Dataset:
-        """Read the tables and check that every picture is there; decode none."""
+        """Read the tables and the masks' shapes; check that every picture is there."""
         folder = find_root(self.name, root, NEEDED)
         pictures = _read_pictures(folder)
         first, second = _views(pictures)
@@ -131,8 +138,15 @@ class Busbra(DatasetPlugin):
         cases = pictures["Case"].to_numpy(dtype=str)[first]
         label = label_codes(pictures["Pathology"], CLASSES, source=TABLE)
         table = _table(pictures.iloc[first], config.attributes)
-        files = {name: ImageFiles(each, config.size) for name, each in paths.items()}
-        modalities = _modalities(config.attributes)
+        content: dict[str, object] = {
+            name: ImageFiles(each, config.size) for name, each in paths.items()
+        }
+        if config.mask == "shape":
+            content["mask"] = np.stack([_shape(path) for path in paths["mask"] if path])
+        if config.attributes:
+            content["table"] = table
+        files = [folder / name for name in TABLES] + _present(paths)
+        modalities = _modalities(config)
         available = {"view_b": second >= 0, "table": table.notna().any(axis=1).to_numpy()}
         always = np.ones(len(first), dtype=bool)
         return Dataset(
@@ -142,21 +156,23 @@ class Busbra(DatasetPlugin):
             cases=cases,
             label=_per_case(pictures["Pathology"], label, first, second, source=TABLE),
             group=cases,
-            content={**files, "table": table} if config.attributes else files,
+            content=content,
             available=np.stack([available.get(m.name, always) for m in modalities], axis=1),
-            fingerprint=fingerprint_files([folder / name for name in TABLES] + _present(paths)),
+            fingerprint=fingerprint_files(files),
             folds={n: _folds(folder, n, pictures["ID"], first, second) for n in FOLD_FILES},
             columns={"device": pictures["Device"].fillna("").to_numpy(dtype=str)[first]},
+            files=tuple(files),
         )
 
 
-def _modalities(attributes: Sequence[str]) -> tuple[Modality, ...]:
-    table = Modality("table", "table", attributes=tuple(ATTRIBUTES[name] for name in attributes))
+def _modalities(config: BusbraConfig) -> tuple[Modality, ...]:
+    shape = Modality("mask", "vector", width=len(SHAPE))
+    attributes = tuple(ATTRIBUTES[name] for name in config.attributes)
     return (
         Modality("view_a", "image", encoder="view"),
         Modality("view_b", "image", encoder="view"),
-        Modality("mask", "image"),
-        *([table] if attributes else []),
+        shape if config.mask == "shape" else Modality("mask", "image"),
+        *([Modality("table", "table", attributes=attributes)] if attributes else []),
     )
 
 
@@ -259,6 +275,24 @@ def _paths(
 
 def _present(paths: Mapping[str, Sequence[Path | None]]) -> list[Path]:
     return [path for each in paths.values() for path in each if path is not None]
+
+
+def _shape(path: Path) -> np.ndarray:
+    """Return the numbers of `SHAPE` of the lesion in a mask: (5,) float32.
+
+    Area, and width and height of the bounding box, are shares of the picture's; aspect is height
+    over width in pixels, extent the share of the box that is lesion.
+
+    Raises:
+        BadData: the mask cannot be read or is empty.
+    """
+    lesion = read_grey(path) > INSIDE  # (H, W)
+    rows, columns = np.flatnonzero(lesion.any(axis=1)), np.flatnonzero(lesion.any(axis=0))
+    if not len(rows):
+        raise BadData(f"{path}: no lesion is drawn in the mask; get the file again")
+    height, width = rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    shares = [lesion.mean(), width / lesion.shape[1], height / lesion.shape[0]]
+    return np.array([*shares, height / width, lesion.sum() / (height * width)], np.float32)
 
 
 def _table(rows: pd.DataFrame, attributes: Sequence[str]) -> pd.DataFrame:

@@ -147,6 +147,51 @@ def test_busbra_reads_views_masks_table_and_folds(release: Path) -> None:
         assert data.folds[n_folds].tolist() == [c % n_folds for c in range(1, N_CASES + 1)]
 
 
+def test_busbra_masks_become_the_shape_of_their_lesion(release: Path) -> None:
+    drawn = np.zeros((30, 21), np.uint8)
+    drawn[10:20, 3:6] = 255
+    drawn[10:15, 5] = 0
+    Image.fromarray(drawn).convert("1").save(release / "Masks" / "mask_0001-l.png")
+    data = busbra(release)
+    assert (data.modalities[2].kind, data.modalities[2].width) == ("vector", 5)
+    shape = data.content["mask"]
+    assert isinstance(shape, np.ndarray)
+    assert shape.dtype == np.float32
+    area, width, height, aspect, extent = shape[0].tolist()
+    assert area == pytest.approx(25 / 630)
+    assert (width, height) == pytest.approx((3 / 21, 10 / 30))
+    assert aspect == pytest.approx(10 / 3)
+    assert extent == pytest.approx(25 / 30)
+    assert shape[1].tolist() == pytest.approx([1, 1, 1, 30 / 22, 1])  # the left view's mask
+
+
+def test_busbra_masks_stay_pictures_when_asked(release: Path) -> None:
+    data = busbra(release, mask="picture")
+    assert data.modalities[2].kind == "image"
+    assert data.content["mask"].read(np.array([0])).min() == 255  # type: ignore[attr-defined]
+
+
+def test_busbra_empty_and_damaged_masks_are_named(release: Path) -> None:
+    path = release / "Masks" / "mask_0001-l.png"
+    Image.new("1", (9, 9)).save(path)
+    with pytest.raises(BadData, match=r"mask_0001-l.png: no lesion"):
+        busbra(release)
+    path.write_bytes(b"no picture")
+    with pytest.raises(BadData, match=r"mask_0001-l.png: not a readable picture"):
+        busbra(release)
+
+
+def test_busbra_lists_all_its_files(release: Path) -> None:
+    files = busbra(release).files
+    assert {path.name for path in files if path.suffix == ".csv"} == {
+        "bus_data.csv",
+        "5-fold-cv.csv",
+        "10-fold-cv.csv",
+    }
+    n_second = N_CASES - N_CASES // 4
+    assert len(files) == 3 + 2 * N_CASES + n_second
+
+
 def test_busbra_second_views_are_absent_and_not_black(release: Path) -> None:
     data = busbra(release)
     absent = [str(case) for case in range(4, N_CASES + 1, 4)]
@@ -276,7 +321,7 @@ def test_busbra_masks_of_the_release_lie_in_their_boxes(shared: Path) -> None:
     if not (shared / "data" / "busbra").is_dir():
         pytest.skip("the release of BUS-BRA is not in the reference data")
     boxes = ["width", "height", "bbox_x", "bbox_width", "bbox_y", "bbox_height"]
-    data = busbra(shared / "data", size=200, attributes=boxes)
+    data = busbra(shared / "data", size=200, mask="picture", attributes=boxes)
     cells = data.table("table").to_numpy()[:40].T
     width, height, x, box_width, y, box_height = cells
     mask = data.content["mask"].read(np.arange(40))[..., 0] > 127  # type: ignore[attr-defined]

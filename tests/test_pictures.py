@@ -13,7 +13,7 @@ from PIL import Image
 from bench import pictures
 from bench.data import ImageFiles
 from bench.errors import BadData
-from bench.pictures import read_picture
+from bench.pictures import read_grey, read_picture
 
 
 def saved(folder: Path, image: Image.Image, name: str = "a.png", **options: Any) -> Path:
@@ -98,6 +98,15 @@ def test_a_palette_becomes_grey_by_its_colours(tmp_path: Path) -> None:
     image = Image.new("P", (4, 4))
     image.putpalette([255, 255, 255])
     assert read_picture(saved(tmp_path, image), 4, 1).min() == 255
+
+
+def test_a_picture_at_its_own_size_keeps_its_grey_values(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert (read_grey(saved(tmp_path, Image.fromarray(values))) == values).all()
+    bilevel = Image.fromarray(values * 20).convert("1", dither=Image.Dither.NONE)
+    assert np.unique(read_grey(saved(tmp_path, bilevel))).tolist() == [0, 255]
+    with pytest.raises(BadData, match=r"gone.png: no such picture"):
+        read_grey(tmp_path / "gone.png")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
