@@ -187,7 +187,7 @@ class Plugin:
 class Method(Plugin, nn.Module, ABC):
     """A method trained by the engine on the tokens of the shared encoders."""
 
-    shift_invariant: ClassVar[Mapping[str, str]] = {}  # parameter whose gradient is 0 -> why
+    shift_invariant: Mapping[str, str] = {}  # parameter whose gradient is 0 -> why; may be per size
 
     def __init__(self, task: Task, config: Config):
         nn.Module.__init__(self)

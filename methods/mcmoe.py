@@ -258,7 +258,7 @@ class MCMoE(Method):
         blocks = [*(f"experts.{m}" for m in range(len(self.experts))), "fusion"]
         names = [f"{block}.{layer}.bias" for block in blocks for layer in (0, 3)]
         reason = "batch normalisation follows and takes the mean away"
-        self.shift_invariant = dict.fromkeys(names, reason)  # type: ignore[misc]
+        self.shift_invariant = dict.fromkeys(names, reason)
 
     def forward(self, tokens: Sequence[Tokens], available: Tensor) -> Prediction:
         """Predict from what is available; see `Method.forward`."""

@@ -318,7 +318,7 @@ class RedCore(Method):
         self.apply(_initialise)
         self.projection = Projection(task) if config.projection else None  # keeps its own start
         idle = [name for name, _ in self.named_parameters() if name.startswith("unused.")]
-        self.shift_invariant = dict.fromkeys(idle, "in no loss")  # type: ignore[misc]
+        self.shift_invariant = dict.fromkeys(idle, "in no loss")
 
     def _generator(self, d_in: int, d_out: int) -> Generator:
         return Generator(d_in, d_out, self.widths, self.config.n_autoencoders)

@@ -206,7 +206,7 @@ class SFusion(Method):
             last = "linear2.bias" if config.pre_ln else "norm2.bias"
             name = f"block.encoder.layers.{config.n_layers - 1}.{last}"
             reason = "shifts the logits of all modalities alike, which the softmax cancels"
-            self.shift_invariant = {name: reason}  # type: ignore[misc]
+            self.shift_invariant = {name: reason}
 
     def forward(self, tokens: Sequence[Tokens], available: Tensor) -> Prediction:
         """Predict from what is available; see `Method.forward`."""
