@@ -5,10 +5,11 @@ meaning (no case, a class that is not there) is NaN, never 0 and never a warning
 without cases prints a dash. Plain numpy: the numbers do not move with another library's version.
 """
 
-# N cases, K classes
+# N cases, K classes, C conditions, R repeats; D detections and G lesions of an image
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,3 +215,112 @@ def sensitivity_at_specificity(
     reached = np.searchsorted(negative, thresholds) / len(negative)  # share below each threshold
     found = 1 - np.searchsorted(positive, thresholds) / len(positive)
     return float(found[reached >= specificity].max())
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean over conditions, with both spreads that are printed beside it in the field."""
+
+    mean: float
+    sd_over_repeats: float  # sample SD (ddof=1) of each repeat's mean; NaN for one repeat
+    sd_between_conditions: float  # population SD of the condition means: CMML's, not run noise
+
+
+def average_over_conditions(score: np.ndarray) -> Average:
+    """Average scores over conditions: the column AVG.
+
+    Args:
+        score: (C, R), conditions by repeats; a NaN makes undefined what it enters.
+    """
+    score = np.asarray(score, dtype=np.float64)
+    if score.ndim != 2 or not score.size:
+        raise ValueError(f"score must be (C, R) and not empty, got {score.shape}")
+    per_repeat, per_condition = score.mean(0), score.mean(1)
+    sd = float(per_repeat.std(ddof=1)) if len(per_repeat) > 1 else float("nan")
+    return Average(float(score.mean()), sd, float(per_condition.std()))
+
+
+@dataclass(frozen=True, eq=False)
+class Froc:
+    """A free-response ROC curve: lesions found against false positives per image."""
+
+    threshold: np.ndarray  # (T,) distinct scores, falling
+    fppi: np.ndarray  # (T,) false positives per image at or above each threshold, rising
+    sensitivity: np.ndarray  # (T,) share of lesions found there; NaN without lesions
+    n_images: int
+    n_lesions: int
+
+    def at(self, fppi: float) -> float:
+        """Return the best sensitivity with at most so many false positives per image.
+
+        No interpolation; 0 where no threshold is that strict, NaN without lesions or images.
+        """
+        if not self.n_lesions:
+            return float("nan")
+        return float(self.sensitivity[self.fppi <= fppi].max(initial=0.0))
+
+    def mean(self, fppi: Sequence[float] = (0.5, 1, 2)) -> float:
+        """Return the mean sensitivity over these rates; DeepLesion's AVG by default."""
+        return float(np.mean([self.at(each) for each in fppi]))
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the intersection over union of every pair of boxes.
+
+    Args:
+        a: (D, 4) corners x0, y0, x1, y1 with x0 <= x1 and y0 <= y1.
+        b: (G, 4) likewise.
+
+    Returns:
+        (D, G), 0 for two boxes without area.
+    """
+    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
+    overlap = (high - low).clip(min=0).prod(-1)
+    area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(-1) for box in (a, b))
+    union = area_a[:, None] + area_b - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def froc(
+    lesions: Sequence[np.ndarray],
+    boxes: Sequence[np.ndarray],
+    scores: Sequence[np.ndarray],
+    *,
+    min_iou: float = 0.5,
+) -> Froc:
+    """Draw the FROC curve of detections, one entry per image in each argument.
+
+    A detection that overlaps any lesion by at least `min_iou` is a hit, every other one a false
+    positive; a lesion counts once, with its best hit. Equal scores share one threshold.
+
+    Args:
+        lesions: (G_i, 4) true boxes of image i, corners x0, y0, x1, y1; G_i may be 0.
+        boxes: (D_i, 4) detected boxes; D_i may be 0.
+        scores: (D_i,) their scores, higher is surer.
+    """
+    found: list[np.ndarray] = [np.empty(0)]  # per lesion the score of its best hit
+    false: list[np.ndarray] = [np.empty(0)]  # scores of the false positives
+    every: list[np.ndarray] = [np.empty(0)]
+    for true_box, box, score in zip(lesions, boxes, scores, strict=True):
+        score = np.asarray(score, dtype=np.float64)
+        iou = box_iou(_as_boxes(box), _as_boxes(true_box))
+        hit = iou >= min_iou  # (D, G)
+        found.append(np.where(hit, score[:, None], -np.inf).max(axis=0, initial=-np.inf))
+        false.append(score[~hit.any(axis=1)])
+        every.append(score)
+    best, n_images = np.concatenate(found), len(lesions)
+    threshold = np.unique(np.concatenate(every))[::-1]
+    fppi = _share_reached(np.concatenate(false), threshold, n_images)
+    return Froc(
+        threshold, fppi, _share_reached(best, threshold, len(best)), n_images, n_lesions=len(best)
+    )
+
+
+def _as_boxes(box: np.ndarray) -> np.ndarray:
+    return np.asarray(box, dtype=np.float64).reshape(-1, 4)
+
+
+def _share_reached(score: np.ndarray, threshold: np.ndarray, n: int) -> np.ndarray:
+    """Count scores at or above each threshold, over n; NaN for n = 0."""
+    n_reached = len(score) - np.searchsorted(np.sort(score), threshold)
+    return n_reached / n if n else np.full(len(threshold), np.nan)

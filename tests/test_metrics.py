@@ -10,9 +10,11 @@ import pytest
 from bench.metrics import (
     accuracy,
     auc,
+    average_over_conditions,
     balanced_accuracy,
     brier,
     ece,
+    froc,
     macro_f1,
     nll,
     rank_auc,
@@ -175,3 +177,55 @@ def test_arrays_that_do_not_fit_are_refused(label: list, proba: list, message: s
 def test_a_specificity_outside_zero_to_one_is_refused() -> None:
     with pytest.raises(ValueError, match="specificity must lie"):
         sensitivity_at_specificity(np.array([0, 1]), binary([0.1, 0.9]), specificity=95)
+
+
+def detections(images: list[dict]) -> tuple[list, list, list]:
+    """Sort the reference's images into lesions, boxes and scores."""
+    return (
+        [np.array(image["gt"]) for image in images],
+        [np.array([box for box, _ in image["det"]]) for image in images],
+        [np.array([score for _, score in image["det"]]) for image in images],
+    )
+
+
+def test_froc_equals_the_reference(shared: Path) -> None:
+    for case in json.loads((shared / "golden/statistics/froc.json").read_text())["cases"]:
+        curve, expected = froc(*detections(case["images"])), case["result"]
+        assert (curve.n_images, curve.n_lesions) == (expected["n_images"], expected["n_gt"])
+        assert curve.threshold.tolist() == [point["threshold"] for point in expected["curve"]]
+        assert curve.fppi.tolist() == [point["fppi"] for point in expected["curve"]]
+        assert curve.sensitivity.tolist() == [point["sens"] for point in expected["curve"]]
+        for rate, value in expected["sens_at_fppi_step"].items():
+            assert curve.at(float(rate)) == close(value), rate
+        assert curve.mean() == close(expected["mean_over_0p5_1_2"])
+
+
+def test_froc_counts_a_lesion_once_and_a_second_hit_as_no_false_positive() -> None:
+    lesion = np.array([[0, 0, 10, 10]])
+    twice = np.array([[0, 0, 10, 10], [0, 0, 10, 9]])
+    curve = froc([lesion], [twice], [np.array([0.9, 0.8])])
+    assert curve.sensitivity.tolist() == [1.0, 1.0]
+    assert curve.fppi.tolist() == [0.0, 0.0]
+
+
+def test_froc_counts_half_an_overlap_as_a_hit_and_less_as_a_miss() -> None:
+    lesion, half, less = np.array([[0, 0, 10, 10]]), [[0, 0, 10, 5]], [[0, 0, 10, 4.9]]
+    assert froc([lesion], [np.array(half)], [np.ones(1)]).at(0) == 1.0
+    assert froc([lesion], [np.array(less)], [np.ones(1)]).at(1) == 0.0
+
+
+def test_froc_without_lesions_has_no_sensitivity() -> None:
+    curve = froc([np.empty((0, 4))], [np.array([[0, 0, 1, 1]])], [np.array([0.5])])
+    assert np.isnan(curve.at(1))
+    assert curve.fppi.tolist() == [1.0]
+
+
+def test_average_has_the_spread_of_repeats_and_that_of_the_papers(shared: Path) -> None:
+    golden = json.loads((shared / "golden/statistics/avg.json").read_text())
+    average = average_over_conditions(np.array(golden["subset_by_seed"]))
+    assert average.mean == close(golden["avg_mean"])
+    assert average.sd_over_repeats == close(golden["avg_sd_over_seeds_ddof1"])
+    assert average.sd_between_conditions == close(golden["avg_sd_between_subsets_ddof0"])
+    printed = average_over_conditions(np.array(golden["paper_row"]["values"])[:, None])
+    assert f"{printed.mean:.2f} {printed.sd_between_conditions:.2f}" == "80.57 4.00"
+    assert np.isnan(printed.sd_over_repeats)
