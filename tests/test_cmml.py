@@ -280,6 +280,7 @@ def test_a_case_follows_the_equations() -> None:
         if m == 2:
             state[2:4] = model.state[2][1, 2:4]
         h.append(x + model.position[m] + model.modal_type[m] + state)
+    assert model.context is not None
     z = torch.cat([model.context, *h])
     for encode, decode in zip(model.crta.encoders, model.crta.decoders, strict=True):  # Eq. 5
         z = z + pass_block(decode, pass_block(encode, z))
