@@ -44,6 +44,17 @@ def run(
     folds: Annotated[str | None, typer.Option(help="0-4 or 0,2; default: all")] = None,
     n_folds: Annotated[int | None, typer.Option(help="number of folds")] = None,
     seeds: Annotated[str | None, typer.Option(help="0-2 or 0,7; default: the dataset's")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="leave-one-group-out=COLUMN: fold k tests its k-th value")
+    ] = None,
+    rates: Annotated[str | None, typer.Option(help="missing rates: 0,0.1,0.3")] = None,
+    level: Annotated[str | None, typer.Option(help="what is missing: modality or attribute")] = None,
+    mechanism: Annotated[
+        str | None, typer.Option(help="mcar, unequal, mar, mnar-value, mnar-label or block")
+    ] = None,
+    given: Annotated[str | None, typer.Option(help="the column of mar and block")] = None,
+    independent: Annotated[bool, typer.Option(help="each cell by its own coin")] = False,
+    train_rate: Annotated[float | None, typer.Option(help="missing in training")] = None,
     balance: Annotated[str | None, typer.Option(help="none, weights or batches")] = None,
     train_dropout: Annotated[str | None, typer.Option(help="own, none or uniform")] = None,
     selection: Annotated[str | None, typer.Option(help="all-subsets, as-trained, complete")] = None,
@@ -73,6 +84,10 @@ def run(
         "include": [str(path) for path in include or ()], "override": override,
         "out": str(out), "study": study,
     }  # fmt: skip
+    flags["split_by"] = _split_by(split)
+    gaps = {"rates": _rates(rates), "level": level, "mechanism": mechanism, "given": given,
+            "independent": independent or None, "train_rate": train_rate}  # fmt: skip
+    flags["gaps"] = {key: value for key, value in gaps.items() if value is not None}
     request = _request(flags, config, set_ or [])
     from bench.session import Session
 
@@ -80,6 +95,26 @@ def run(
     if dry_run:
         return session.dry_run(limit)
     return session.run(limit, fail_fast=fail_fast)
+
+
+def _split_by(text: str | None) -> str | None:
+    """Read `leave-one-group-out=COLUMN`."""
+    if text is None:
+        return None
+    scheme, _, column = text.partition("=")
+    if scheme != "leave-one-group-out" or not column:
+        raise BadRequest(f"--split wants leave-one-group-out=COLUMN, got {text!r}")
+    return column
+
+
+def _rates(text: str | None) -> list[float] | None:
+    """Read `0,0.1,0.3`."""
+    if text is None:
+        return None
+    try:
+        return [float(piece) for piece in text.split(",")]
+    except ValueError:
+        raise BadRequest(f"--rates wants numbers such as 0,0.1,0.3, got {text!r}") from None
 
 
 def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Request:
@@ -92,7 +127,7 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Re
         if key in asked:
             value = asked.pop(key)
             asked[f"{key}s"] = [value] if isinstance(value, str) else value
-    asked |= {key: value for key, value in flags.items() if value not in (None, [], ())}
+    asked |= {key: value for key, value in flags.items() if value not in (None, [], (), {})}
     for key in ("folds", "seeds"):
         if isinstance(asked.get(key), str):
             asked[key] = requests.numbers(asked[key], f"--{key}")

@@ -219,19 +219,24 @@ class Tokens:
         """Return the tokens on a device."""
         return Tokens(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
-    def restrict(self, available: Tensor) -> Tokens:
-        """Blank the rows in which this modality is not available.
+    def restrict(self, available: Tensor, seen: Tensor | None = None) -> Tokens:
+        """Blank the rows in which this modality is not available, and attributes not seen.
 
         Args:
             available: (B,) bool.
+            seen: (B, A) bool, of a table; None: all that was observed.
         """
         row = available[:, None]
+        slots, cells = row, row
+        if seen is not None:
+            cells = seen & row
+            slots = cells[:, self.attribute]  # every slot of a table is an attribute's
         return replace(
             self,
-            values=self.values.masked_fill(~row[..., None], 0.0),
-            valid=self.valid & row,
-            codes=self.codes.masked_fill(~row, -1),
-            numbers=self.numbers.masked_fill(~row, float("nan")),
+            values=self.values.masked_fill(~slots[..., None], 0.0),
+            valid=self.valid & slots,
+            codes=self.codes.masked_fill(~cells, -1),
+            numbers=self.numbers.masked_fill(~cells, float("nan")),
         )
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, Subset
 from bench.errors import BadConfig, BenchError
-from bench.inference import Member, Model, Part, encoded_part, predict, selection_score
+from bench.inference import Ask, Member, Model, Part, encoded_part, predict, selection_score
 from bench.method import Method, Progress, Stage
 from bench.seeds import generator_for, seed_for
 from bench.spec import Recipe
@@ -60,10 +60,16 @@ def fit(
     members: list[Member] = []
     step = 0
     for stage in first.method.stages():
+        n_rows = len(rows_of(stage, train))
+        if n_rows < 2:
+            log({"stage": stage.name, "skipped": f"{n_rows} training cases, it needs 2"})
+            continue
         model = build(stage) if stage.fresh else first
         step = _StageRun(model, stage, training, train, valid, log, step).run()
         if stage.fresh:
             members.append(Member(model, stage.subset))
+    if not step:
+        raise BadConfig("no stage has 2 training cases; give more data or fewer gaps")
     members = members or [Member(first)]
     for member in members:
         _calibrate(member.model, train, valid)
@@ -106,11 +112,12 @@ class _StageRun:
         self.stage = stage
         self.recipe = training.recipe
         self.keys = (*training.seed_keys, stage.name)
-        self.rows = _rows_of(stage, train)
-        self.train = train
-        self.valid = valid
+        self.rows = rows_of(stage, train)
+        self.train = _kept(train, stage.subset)
+        self.valid = _kept(valid, stage.subset)
         self.valid_label = valid.label.cpu().numpy()
-        self.selection = training.selection if stage.subset is None else (stage.subset,)
+        selection = training.selection if stage.subset is None else (stage.subset,)
+        self.asks = [Ask.of_subset(self.valid.inputs.observed, subset) for subset in selection]
         self.log = log
         self.n_epochs = epochs_of(stage, training.recipe)
         self.step = first_step
@@ -202,7 +209,7 @@ class _StageRun:
 
     @torch.no_grad()
     def _validate(self) -> tuple[float, str]:
-        scored = predict([Member(self.model)], self.valid.inputs, self.selection)
+        scored = predict([Member(self.model)], self.valid.inputs, self.asks)
         if not any(len(each.rows) for each in scored):
             return 0.0, "no validation case serves"
         return selection_score(self.valid_label, scored)
@@ -212,16 +219,22 @@ def _study_law(recipe: Recipe) -> DropoutLaw | None:
     return None if recipe.train_dropout == "own" else recipe.train_dropout
 
 
-def _rows_of(stage: Stage, train: Part) -> np.ndarray:
+def rows_of(stage: Stage, train: Part) -> np.ndarray:
+    """List the training cases of a stage."""
     observed = train.inputs.observed.cpu().numpy()
-    chosen = np.ones(len(observed), bool) if stage.cases is None else stage.cases(observed)
-    rows = np.flatnonzero(chosen)
-    if len(rows) < 2:
-        raise BadConfig(
-            f"stage {stage.name!r} has {len(rows)} training cases, it needs at least 2; "
-            "give more data or fewer gaps"
-        )
-    return rows
+    chosen = observed.any(1)
+    if stage.cases is not None:
+        chosen &= stage.cases(observed)
+    return np.flatnonzero(chosen)
+
+
+def _kept(part: Part, subset: Subset | None) -> Part:
+    """Leave a stage's own modalities, so that no encoder of another is run in it."""
+    if subset is None:
+        return part
+    kept = torch.zeros_like(part.inputs.observed)
+    kept[:, list(subset)] = True
+    return Part(part.inputs.restrict(kept), part.label)
 
 
 def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from bench.data import Tokens
 from bench.encoders import Encoders, Inputs
 from bench.method import EncodedPart, Method
 from bench.metrics import auc
+from bench.patterns import rows_that_serve
 
 CHUNK = 256  # cases encoded at a time in evaluation
 
@@ -65,58 +66,89 @@ class Part:
         return Part(self.inputs.to(device), self.label.to(device))
 
 
+@dataclass(frozen=True, eq=False)
+class Ask:
+    """One test setting: which cases are predicted, and what may be used of each."""
+
+    rows: np.ndarray  # (n,) indices into the part, ascending
+    available: Tensor  # (n, M) bool
+    seen: Mapping[int, Tensor] = field(default_factory=dict)  # table -> (n, A) bool; none: all
+
+    @classmethod
+    def of_subset(cls, observed: Tensor, subset: Subset | None) -> Ask:
+        """Ask for the cases that have a subset, with that subset alone; None: as they are.
+
+        Args:
+            observed: (N, M) bool, what the cases of the part have.
+            subset: modalities to keep.
+        """
+        observed = observed.cpu()
+        rows = rows_that_serve(observed.numpy(), subset)
+        available = observed[rows]
+        if subset is not None:
+            kept = torch.zeros_like(available)
+            kept[:, list(subset)] = True
+            available = available & kept
+        return cls(rows, available)
+
+    def patterns(self) -> list[tuple[Subset, Tensor]]:
+        """List the availability patterns among the rows, each with its places."""
+        found, place = self.available.unique(dim=0, return_inverse=True)
+        return [
+            (tuple(pattern.nonzero().flatten().tolist()), (place == i).nonzero().flatten())
+            for i, pattern in enumerate(found)
+        ]
+
+
 @dataclass(frozen=True)
 class Scored:
-    """Predictions of one condition: which rows it has, and their probabilities."""
+    """Predictions of one ask: which rows it has, and their probabilities."""
 
     rows: np.ndarray  # (n,) indices into the part
     proba: np.ndarray  # (n, K) float32
 
 
-def rows_that_serve(observed: np.ndarray, subset: Subset | None) -> np.ndarray:
-    """List the cases that have all modalities of a subset; None asks for nothing."""
-    if subset is None:
-        return np.arange(len(observed))
-    return np.flatnonzero(observed[:, list(subset)].all(1))
-
-
-def predict(
-    members: Sequence[Member], inputs: Inputs, conditions: Sequence[Subset | None]
-) -> list[Scored]:
-    """Predict every condition, encoding each case once for each member that needs it.
+def predict(members: Sequence[Member], inputs: Inputs, asks: Sequence[Ask]) -> list[Scored]:
+    """Predict every ask, encoding each case once for each member that it needs.
 
     Args:
-        members: trained models; the one that names a condition's subset answers for it.
+        members: trained models; the one that names a case's availability answers for it.
         inputs: N cases with what they truly have.
-        conditions: subsets to keep, or None for all that a case has.
+        asks: what to predict.
     """
-    observed = inputs.observed.cpu().numpy()
-    wanted = [rows_that_serve(observed, subset) for subset in conditions]
     n_classes = members[0].model.method.task.n_classes
-    proba = [np.zeros((len(rows), n_classes), np.float32) for rows in wanted]
-    for member, mine in _by_member(members, conditions):
+    proba = [np.zeros((len(ask.rows), n_classes), np.float32) for ask in asks]
+    served = [_member_of(members, ask) for ask in asks]
+    for i, member in enumerate(members):
+        mine = [places == i for places in served]
+        if not any(each.any() for each in mine):
+            continue
         for start, chunk, tokens in _encoded_chunks(member.model, inputs):
             stop = start + len(chunk.observed)
-            for c in mine:
-                inside = (wanted[c] >= start) & (wanted[c] < stop)
-                if inside.any():
-                    local = torch.as_tensor(wanted[c][inside] - start)
-                    proba[c][inside] = _forward(member.model, tokens, chunk, local, conditions[c])
-    return [Scored(rows, p) for rows, p in zip(wanted, proba, strict=True)]
+            for ask, out, places in zip(asks, proba, mine, strict=True):
+                inside = np.flatnonzero(places & (ask.rows >= start) & (ask.rows < stop))
+                if len(inside):
+                    out[inside] = _forward(member.model, tokens, chunk, ask, inside, start)
+    return [Scored(ask.rows, out) for ask, out in zip(asks, proba, strict=True)]
 
 
-def _by_member(
-    members: Sequence[Member], conditions: Sequence[Subset | None]
-) -> Iterator[tuple[Member, list[int]]]:
-    named = {member.subset for member in members if member.subset is not None}
-    for member in members:
-        mine = [
-            c
-            for c, subset in enumerate(conditions)
-            if subset == member.subset or (member.subset is None and subset not in named)
-        ]
-        if mine:
-            yield member, mine
+def _member_of(members: Sequence[Member], ask: Ask) -> np.ndarray:
+    """Return which member answers for each row: (n,) int."""
+    answers = np.zeros(len(ask.rows), int)
+    if len(members) > 1:
+        for pattern, places in ask.patterns():
+            answers[places.numpy()] = _best_member(members, pattern)
+    return answers
+
+
+def _best_member(members: Sequence[Member], pattern: Subset) -> int:
+    """Find the member of a pattern, else of the largest part of it, else the general one."""
+    fitting = [
+        (len(member.subset or ()), -i)
+        for i, member in enumerate(members)
+        if set(member.subset or ()) <= set(pattern)
+    ]
+    return -max(fitting)[1] if fitting else 0
 
 
 def _encoded_chunks(
@@ -134,19 +166,23 @@ def _encoded_chunks(
 
 @torch.inference_mode()
 def _forward(
-    model: Model, tokens: Sequence[Tokens], chunk: Inputs, rows: Tensor, subset: Subset | None
+    model: Model,
+    tokens: Sequence[Tokens],
+    chunk: Inputs,
+    ask: Ask,
+    inside: np.ndarray,
+    start: int,
 ) -> np.ndarray:
-    if len(rows) < len(chunk.observed):
-        rows = rows.to(chunk.observed.device)
-        tokens = [each.rows(rows) for each in tokens]
-        available = chunk.observed[rows]
-    else:
-        available = chunk.observed
-    if subset is not None:
-        kept = torch.zeros_like(available)
-        kept[:, list(subset)] = True
-        available = available & kept
-        tokens = [each.restrict(available[:, m]) for m, each in enumerate(tokens)]
+    """Predict the rows of an ask that lie in one chunk: (n, K)."""
+    device = chunk.observed.device
+    local = torch.as_tensor(ask.rows[inside] - start, device=device)
+    if len(local) < len(chunk.observed):
+        tokens = [each.rows(local) for each in tokens]
+    place = torch.as_tensor(inside)
+    available = ask.available[place].to(device)
+    seen = {m: cells[place].to(device) for m, cells in ask.seen.items()}
+    if seen or not torch.equal(available, chunk.observed[local]):
+        tokens = [each.restrict(available[:, m], seen.get(m)) for m, each in enumerate(tokens)]
     logits = model.method(tokens, available).logits
     return logits.float().softmax(1).cpu().numpy()
 

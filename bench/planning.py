@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from bench.availability import subsets
 from bench.data import Dataset
 from bench.errors import BadConfig, BadRequest, unknown
 from bench.method import Config, Plugin
-from bench.patterns import observed_under, pattern_digest
+from bench.patterns import pattern_digest, training_pattern
 from bench.protocol import Condition, Protocol, Setting
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
 from bench.runner import Context, load_dataset, resolve_device, resolve_precision
 from bench.sources import own_hash, sources_hash
 from bench.spec import EncoderConfig, Recipe, RunSpec, digest
-from bench.splits import make_split
-from bench.study import Cell, Study, condition_json, registry_of, stamp_of_file
+from bench.splits import make_split, regrouped
+from bench.study import Cell, Study, registry_of, stamp_of_file
 
 ENGINE_FILES = ("engine.py", "inference.py", "runner.py", "data.py", "patterns.py", "splits.py")
 MAX_SUBSET_MODALITIES = 8  # 255 conditions
@@ -40,7 +41,7 @@ class Planner:
     def study(self) -> Study:
         """Resolve every cell, in the order dataset, repeat, method."""
         methods = [self._method(row) for row in self._rows()]
-        protocols = [self.registry.load("protocol", name)() for name in self.request.protocols]
+        protocols = [self._protocol(name) for name in self.request.protocols]
         self._check_sections()
         cells: list[Cell] = []
         files: list[tuple[str, int, int]] = []
@@ -70,9 +71,17 @@ class Planner:
         values |= self.request.settings.get(name, {})
         return name, preset, plugin, checked(plugin.config_class, values, name)
 
+    def _protocol(self, name: str) -> Protocol:
+        """Build a protocol; the flags --rates, --level ... go to every one that takes them."""
+        plugin: type[Protocol] = self.registry.load("protocol", name)
+        fields = plugin.config_class.model_fields
+        flags = {key: value for key, value in self.request.gaps.items() if key in fields}
+        values = flags | self.request.settings.get(name, {})
+        return plugin(checked(plugin.config_class, values, name))
+
     def _check_sections(self) -> None:
         asked = {row.partition(":")[0] for row in self.request.rows}
-        known = {"recipe", "encoder", *asked, *self.request.datasets}
+        known = {"recipe", "encoder", *asked, *self.request.datasets, *self.request.protocols}
         for section in self.request.settings:
             if section not in known:
                 raise BadConfig(str(unknown("section of settings in this study", section, known)))
@@ -96,7 +105,11 @@ class _Arena:
         self.dataset: Dataset = load_dataset(planner.context, name, self.config)
         self.recipe: Recipe = recipe_of(request, self.plugin.recipe_defaults)
         self.encoder: EncoderConfig = encoder_of(request, self.plugin.encoder_defaults)
+        self.split_by = request.split_by
+        self.split_on = regrouped(self.dataset, self.split_by)
         self.n_folds = request.n_folds or self.plugin.default_folds
+        if self.split_by:
+            (self.n_folds,) = self.split_on.folds
         self.repeats = self._repeats()
 
     def _repeats(self) -> list[tuple[int, int]]:
@@ -116,10 +129,10 @@ class _Arena:
     ) -> Iterator[Cell]:
         """List the cells; a training that several protocols share appears once."""
         for setting, rule, conditions in self._trainings(protocols):
-            observed = observed_under(self.dataset, _setting_json(setting))
             for fold, seed in self.repeats:
                 share = self.recipe.valid_share
-                split = make_split(self.dataset, fold, self.n_folds, seed, share)
+                split = make_split(self.split_on, fold, self.n_folds, seed, share)
+                pattern = training_pattern(self.dataset, setting, split, (fold, seed))
                 fitted_on = np.concatenate([split.train, split.valid])
                 common = {
                     "dataset": self.name,
@@ -129,12 +142,13 @@ class _Arena:
                     "setting": _setting_json(setting),
                     "fold": fold,
                     "n_folds": self.n_folds,
+                    "split_by": self.split_by,
                     "seed": seed,
                     "selection": rule,
                     "precision": self.planner.precision,
                     "fingerprint": self.dataset.fingerprint,
                     "split": digest([part.tolist() for part in vars(split).values()])[:16],
-                    "pattern": pattern_digest(observed, fitted_on),
+                    "pattern": pattern_digest(pattern.availability, fitted_on),
                 }
                 for method in methods:
                     yield self._cell(method, common, conditions)
@@ -153,8 +167,17 @@ class _Arena:
             sources=self._sources(name),
             **common,
         )
-        kinds = [modality.kind for modality in self.dataset.modalities]
-        return Cell(spec, conditions, plugin.capabilities.refusal(kinds))
+        return Cell(spec, conditions, self._why_not(plugin, common["setting"]))
+
+    def _why_not(self, plugin: type[Plugin], setting: Mapping[str, Any]) -> str:
+        """Say why a method cannot take this dataset or setting; empty if it can."""
+        can, gaps = plugin.capabilities, setting["gaps"]
+        because = f" ({can.reason})" if can.reason else ""
+        if gaps is not None and can.needs_complete_training:
+            return f"needs complete training data, this setting is {setting['name']}{because}"
+        if gaps is not None and gaps["level"] == "attribute" and not can.attribute_level:
+            return f"cannot take attribute-level gaps{because}"
+        return can.refusal([modality.kind for modality in self.dataset.modalities])
 
     def _sources(self, method: str) -> str:
         """Hash the code that the numbers depend on: the plugins with all that they import, and
@@ -187,10 +210,10 @@ class _Arena:
                 conditions = protocol.conditions(self.dataset, setting)
                 merged.setdefault((setting, rule), {}).update({c.name: c for c in conditions})
         return [
-            (setting, rule, tuple(condition_json(c) for c in conditions.values()))
+            (setting, rule, tuple(asdict(c) for c in conditions.values()))
             for (setting, rule), conditions in merged.items()
         ]
 
 
 def _setting_json(setting: Setting) -> dict[str, Any]:
-    return dict(vars(setting))
+    return {"name": setting.name} | asdict(setting)

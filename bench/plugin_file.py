@@ -33,8 +33,12 @@ BASES: dict[str, Kind] = {
 
 
 def plugin_name(path: Path) -> str:
-    """Return the name that a plugin file gives its plugin: `all_subsets.py` is `all-subsets`."""
-    return path.stem.replace("_", "-")
+    """Return the name that a plugin file gives its plugin.
+
+    `all_subsets.py` is `all-subsets`, and `m_tr__c_te.py` is `m-tr+c-te`: two underscores are a
+    plus, which a module's name cannot hold.
+    """
+    return path.stem.replace("__", "+").replace("_", "-")
 
 
 def plugin_files(folder: Path) -> list[Path]:

@@ -28,6 +28,8 @@ class Request(Frozen):
     seeds: tuple[int, ...] | None = None
     preset: str = "quick"
     settings: dict[str, dict[str, Any]] = {}  # `recipe`, `encoder`, a method or a dataset
+    gaps: dict[str, Any] = {}  # --rates, --level ...: for each protocol that takes them
+    split_by: str = ""  # column of leave-one-group-out
     balance: Balance | None = None
     train_dropout: Literal["own", "none", "uniform"] | None = None
     selection: SelectionRule | None = None

@@ -22,14 +22,14 @@ from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.features import FeatureExtractor
 from bench.engine import Training, fit
 from bench.errors import BadData, BadRequest, BenchError, NotApplicable
-from bench.inference import Member, Model, Part, Scored, predict, rows_that_serve
+from bench.inference import Ask, Member, Model, Part, Scored, predict
 from bench.method import Config, Method, ShallowMethod, Stage
-from bench.patterns import observed_under
-from bench.protocol import Condition
+from bench.patterns import Pattern, pattern_words, test_pattern, training_pattern
+from bench.protocol import Condition, Setting, gaps_of
 from bench.registry import Registry
 from bench.seeds import seed_for
 from bench.spec import RunSpec
-from bench.splits import make_split
+from bench.splits import split_of
 from bench.store import RunFolder
 
 Report = Callable[[float], None]  # takes the share of the run that is done, 0 to 1
@@ -85,12 +85,16 @@ def _run(
     trainer = _shallow if issubclass(material.method_class, ShallowMethod) else _deep
     fitted = trainer(folder, material, context, report)
     trained = time.perf_counter()
-    folder.write_predictions(fitted.predictions(material, conditions))
-    folder.write_availability(availability_frame(material))
+    tests = [Test.of(condition, material) for condition in conditions]
+    folder.write_predictions(predictions_frame(material, tests, fitted.predict(material, tests)))
+    folder.write_availability(availability_frame(material, tests))
+    folder.write_frame("cases.parquet", cases_frame(material))
     return {
         "conditions": [condition.name for condition in conditions],
         "long_names": {condition.name: condition.long_name for condition in conditions},
         "dropout_law": material.law,
+        "gaps": pattern_words(material.pattern),
+        "condition_gaps": {test.condition.name: pattern_words(test.pattern) for test in tests},
         "fit_seconds": round(trained - started, 3),
         "predict_seconds": round(time.perf_counter() - trained, 3),
         **fitted.facts,
@@ -109,7 +113,7 @@ class Material:
     spec: RunSpec
     dataset: Dataset
     split: Split
-    availability: Availability  # of all cases, after the gaps of the training setting
+    pattern: Pattern  # of all cases, after the gaps of the training setting
     method_class: type[Method] | type[ShallowMethod]
     config: Config
 
@@ -122,15 +126,27 @@ class Material:
                 f"{spec.dataset}: the files changed since the study was planned; ask again"
             )
         method_class = context.registry.load("method", spec.method)
-        split = make_split(dataset, spec.fold, spec.n_folds, spec.seed, spec.recipe.valid_share)
+        split = split_of(dataset, spec)
         return cls(
             spec,
             dataset,
             split,
-            observed_under(dataset, spec.setting),
+            training_pattern(dataset, setting_of(spec.setting), split, (spec.fold, spec.seed)),
             method_class,
             method_class.config_class(**spec.method_config),
         )
+
+    @property
+    def availability(self) -> Availability:
+        """What all cases have after the gaps of the training setting."""
+        return self.pattern.availability
+
+    @property
+    def valid_availability(self) -> Availability:
+        """What validation looks at: `complete` leaves the training part's gaps out."""
+        if self.spec.selection == "complete":
+            return self.dataset.natural()
+        return self.availability
 
     @property
     def label(self) -> np.ndarray:
@@ -145,6 +161,39 @@ class Material:
         if own == "none" or issubclass(self.method_class, ShallowMethod):
             return own
         return own if chosen == "own" else f"{chosen} (the study's)"
+
+
+@dataclass(frozen=True, eq=False)
+class Test:
+    """One condition made concrete: its cases and what each has."""
+
+    __test__ = False  # its name is not a test's
+
+    condition: Condition
+    rows: np.ndarray  # (n,) of the dataset, ascending
+    pattern: Pattern
+
+    @classmethod
+    def of(cls, condition: Condition, material: Material) -> Test:
+        """Draw the condition's pattern, the same for every method."""
+        repeat = (material.spec.fold, material.spec.seed)
+        rows, pattern = test_pattern(material.dataset, condition, material.split, repeat)
+        return cls(condition, rows, pattern)
+
+    def ask(self, test: np.ndarray) -> Ask:
+        """Say what to predict, in places of the test part."""
+        seen = self.pattern.availability.rows(self.rows)
+        return Ask(
+            np.searchsorted(test, self.rows),
+            torch.as_tensor(seen.modality),
+            {m: torch.as_tensor(cells) for m, cells in seen.attributes.items()},
+        )
+
+
+def setting_of(value: Mapping[str, Any]) -> Setting:
+    """Rebuild a training setting from a specification."""
+    gaps = value.get("gaps")
+    return Setting(gaps_of(gaps)) if gaps else Setting()
 
 
 _datasets: dict[tuple[object, ...], Dataset] = {}
@@ -190,13 +239,12 @@ class _Deep:
     device: torch.device
     facts: dict[str, Any]
 
-    def predictions(self, material: Material, conditions: Sequence[Condition]) -> pd.DataFrame:
-        test = material.split.test
-        inputs = self.preprocessor.inputs(
-            material.dataset, test, material.dataset.natural()
-        ).to(self.device)
-        scored = predict(self.members, inputs, [condition.subset for condition in conditions])
-        return predictions_frame(material, conditions, scored)
+    def predict(self, material: Material, tests: Sequence[Test]) -> list[Scored]:
+        """Predict the conditions, encoding each test case once."""
+        rows = material.split.test
+        natural = material.dataset.natural()
+        inputs = self.preprocessor.inputs(material.dataset, rows, natural).to(self.device)
+        return predict(self.members, inputs, [test.ask(rows) for test in tests])
 
 
 def _deep(folder: RunFolder, material: Material, context: Context, report: Report) -> _Deep:
@@ -215,13 +263,14 @@ def _deep(folder: RunFolder, material: Material, context: Context, report: Repor
         nonlocal n_done
         n_done += 1
         folder.append_history(row)
+        folder.heartbeat(epochs=n_done)
         report(min(1.0, n_done / spec.recipe.epochs))
 
     members = fit(
         build,
         _training(material),
         part(split.train, material.availability),
-        part(split.valid, material.availability),
+        part(split.valid, material.valid_availability),
         log,
     )
     _save(folder, members, preprocessor)
@@ -305,17 +354,17 @@ class _Shallow:
     extractor: FeatureExtractor
     facts: dict[str, Any]
 
-    def predictions(self, material: Material, conditions: Sequence[Condition]) -> pd.DataFrame:
-        dataset, test = material.dataset, material.split.test
-        natural = dataset.natural()
+    def predict(self, material: Material, tests: Sequence[Test]) -> list[Scored]:
+        """Predict the conditions."""
         scored = []
-        for condition in conditions:
-            rows = rows_that_serve(natural.modality[test], condition.subset)
-            kept = natural.keep(condition.subset)
-            features = self.extractor.transform(dataset, test[rows], kept)
-            proba = self.method.predict_proba(features) if len(rows) else np.zeros((0, 0))
-            scored.append(Scored(rows, proba))
-        return predictions_frame(material, conditions, scored)
+        for test in tests:
+            features = self.extractor.transform(
+                material.dataset, test.rows, test.pattern.availability
+            )
+            n_classes = len(material.dataset.classes)
+            proba = self.method.predict_proba(features) if len(test.rows) else np.zeros((0, n_classes))
+            scored.append(Scored(np.searchsorted(material.split.test, test.rows), proba))
+        return scored
 
 
 def _shallow(folder: RunFolder, material: Material, context: Context, report: Report) -> _Shallow:
@@ -373,42 +422,71 @@ def _add_conditions(
     material = Material.of(spec, context)
     loader = _load_shallow if issubclass(material.method_class, ShallowMethod) else _load_deep
     fitted = loader(folder, material, context)
+    tests = [Test.of(condition, material) for condition in new]
+    folder.add_availability(availability_frame(material, tests))
     folder.add_predictions(
-        fitted.predictions(material, new), {each.name: each.long_name for each in new}
+        predictions_frame(material, tests, fitted.predict(material, tests)),
+        {each.name: each.long_name for each in new},
+        condition_gaps={test.condition.name: pattern_words(test.pattern) for test in tests},
     )
 
 
 def predictions_frame(
-    material: Material, conditions: Sequence[Condition], scored: Sequence[Scored]
+    material: Material, tests: Sequence[Test], scored: Sequence[Scored]
 ) -> pd.DataFrame:
     """Lay predictions out: case, condition, label, p_0 ... p_{K-1}."""
-    test = material.split.test
     n_classes = len(material.dataset.classes)
-    frames = []
-    for condition, each in zip(conditions, scored, strict=True):
-        rows = test[each.rows]
-        frame = pd.DataFrame({"case": material.dataset.cases[rows], "condition": condition.name})
-        frame["label"] = material.label[rows]
-        for k in range(n_classes):
-            frame[f"p_{k}"] = each.proba[:, k].astype(np.float32) if len(rows) else 0.0
-        frames.append(frame)
-    return pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    rows = np.concatenate([test.rows for test in tests])
+    proba = np.concatenate([each.proba.reshape(-1, n_classes) for each in scored])
+    names = [test.condition.name for test in tests]
+    frame = pd.DataFrame({"case": material.dataset.cases[rows]})
+    frame["condition"] = np.repeat(names, [len(test.rows) for test in tests])
+    frame["label"] = material.label[rows]
+    for k in range(n_classes):
+        frame[f"p_{k}"] = proba[:, k].astype(np.float32)
+    return frame
 
 
-def availability_frame(material: Material) -> pd.DataFrame:
-    """Lay out who has what: case, part, one column per modality and per attribute."""
+def availability_frame(material: Material, tests: Sequence[Test]) -> pd.DataFrame:
+    """Lay out who has what: case, part, condition, a column per modality and per attribute.
+
+    The parts `train` and `valid` have no condition; `test` has one block per condition with gaps
+    and one, without a name, of what the cases truly have.
+    """
     dataset, split = material.dataset, material.split
-    frames = []
-    for part in ("train", "valid", "test"):
-        rows = getattr(split, part)
-        seen = (dataset.natural() if part == "test" else material.availability).rows(rows)
-        columns: dict[str, Any] = {"case": dataset.cases[rows], "part": part}
-        for m, modality in enumerate(dataset.modalities):
-            columns[modality.name] = seen.modality[:, m]
-            for a, attribute in enumerate(modality.attributes):
-                columns[f"{modality.name}.{attribute.name}"] = seen.attributes[m][:, a]
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True)
+    blocks = [("train", "", split.train, material.availability)]
+    blocks += [("valid", "", split.valid, material.valid_availability)]
+    blocks += [("test", "", split.test, dataset.natural())]
+    blocks += [
+        ("test", test.condition.name, test.rows, test.pattern.availability)
+        for test in tests
+        if test.condition.gaps is not None
+    ]
+    return pd.concat([_availability_block(dataset, *block) for block in blocks], ignore_index=True)
+
+
+def _availability_block(
+    dataset: Dataset, part: str, condition: str, rows: np.ndarray, availability: Availability
+) -> pd.DataFrame:
+    seen = availability.rows(rows)
+    columns: dict[str, Any] = {"case": dataset.cases[rows], "part": part, "condition": condition}
+    for m, modality in enumerate(dataset.modalities):
+        columns[modality.name] = seen.modality[:, m]
+        for a, attribute in enumerate(modality.attributes):
+            columns[f"{modality.name}.{attribute.name}"] = seen.attributes[m][:, a]
+    return pd.DataFrame(columns)
+
+
+def cases_frame(material: Material) -> pd.DataFrame:
+    """Lay out the test cases: case, label, group, and the columns that tell subgroups."""
+    dataset, test = material.dataset, material.split.test
+    columns: dict[str, Any] = {
+        "case": dataset.cases[test],
+        "label": dataset.label[test],
+        "group": dataset.group[test],
+    }
+    columns |= {f"column.{name}": values[test] for name, values in dataset.columns.items()}
+    return pd.DataFrame(columns)
 
 
 def resolve_device(asked: str) -> str:

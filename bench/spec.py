@@ -63,6 +63,7 @@ class RunSpec(Frozen):
     setting: dict[str, Any]  # how training is made incomplete, with its name
     fold: int
     n_folds: int
+    split_by: str = ""  # column whose values are the folds: leave one group out
     seed: int
     selection: SelectionRule
     precision: Precision

@@ -11,11 +11,14 @@ by group and stratified, from (dataset, fold, seed).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from bench.data import Dataset, Split
-from bench.errors import BadData, BadRequest
+from bench.errors import BadData, BadRequest, unknown
 from bench.seeds import seed_for
+from bench.spec import RunSpec
 
 PARTS = ("train", "valid", "test")
 
@@ -47,6 +50,36 @@ def make_split(dataset: Dataset, fold: int, n_folds: int, seed: int, valid_share
         part[_carve(dataset, train, valid_share, draw)] = "valid"
     _check_groups_stay(dataset, part)
     return Split(*(np.flatnonzero(part == name) for name in PARTS))
+
+
+def split_of(dataset: Dataset, spec: RunSpec) -> Split:
+    """Return the split of a run."""
+    dataset = regrouped(dataset, spec.split_by)
+    return make_split(dataset, spec.fold, spec.n_folds, spec.seed, spec.recipe.valid_share)
+
+
+def regrouped(dataset: Dataset, split_by: str) -> Dataset:
+    """Make the values of a column the folds: fold k tests on the k-th value, in order.
+
+    Args:
+        dataset: the cases.
+        split_by: a subgroup column (site, scanner), or empty for the dataset's own folds.
+
+    Raises:
+        UnknownName: the dataset has no such column.
+        BadRequest: the column has a single value, or parts a group.
+    """
+    if not split_by:
+        return dataset
+    if split_by not in dataset.columns:
+        raise unknown(f"column of {dataset.name} to split by", split_by, dataset.columns)
+    values, fold_of = np.unique(dataset.columns[split_by].astype(str), return_inverse=True)
+    if len(values) < 2:
+        raise BadRequest(
+            f"{dataset.name}: column {split_by} has one value, {values[0]!r}; leaving a group out "
+            "needs two"
+        )
+    return replace(dataset, folds={len(values): fold_of})
 
 
 def _official_parts(dataset: Dataset) -> np.ndarray:

@@ -246,6 +246,14 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd")
 
 
+def _write_frame(path: Path, frame: pd.DataFrame) -> None:
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    # pandas' own metadata holds versions: equal frames should give equal bytes
+    _write_parquet(path, table.replace_schema_metadata(None))
+
+
 def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -424,12 +432,18 @@ class RunFolder:
         """
         return _read_parquet(self.path / PREDICTIONS)
 
-    def add_predictions(self, frame: pd.DataFrame, long_names: Mapping[str, str]) -> None:
+    def add_predictions(
+        self,
+        frame: pd.DataFrame,
+        long_names: Mapping[str, str],
+        condition_gaps: Mapping[str, object] | None = None,
+    ) -> None:
         """Add further conditions to a finished run; those already there are never changed.
 
         Args:
             frame: as for `write_predictions`; may lack conditions in which no case serves.
             long_names: name -> long name of all the conditions that were asked for.
+            condition_gaps: name -> how the draw of its gaps went.
 
         Raises:
             ValueError: the run is not done, or the columns differ from those there.
@@ -450,16 +464,35 @@ class RunFolder:
             _write_parquet(self.path / PREDICTIONS, _predictions_table(both))
         names = dict.fromkeys([*status.get("conditions", []), *long_names])
         known = {**long_names, **status.get("long_names", {})}
-        self._write(STATUS, {**status, "conditions": list(names), "long_names": known})
+        gaps = {**(condition_gaps or {}), **status.get("condition_gaps", {})}
+        facts = {"conditions": list(names), "long_names": known, "condition_gaps": gaps}
+        self._write(STATUS, {**status, **facts})
 
     def write_availability(self, frame: pd.DataFrame) -> None:
-        """Write who has what, per part: `case`, `part`, and a column per modality and attribute."""
-        import pyarrow as pa
+        """Write who has what: `case`, `part`, `condition`, a column per modality and attribute."""
+        self.write_frame(AVAILABILITY, frame)
 
+    def add_availability(self, frame: pd.DataFrame) -> None:
+        """Add the patterns of further conditions to a finished run."""
+        import pandas as pd
+
+        old = self.availability()
+        new = frame[~frame["condition"].isin(set(old["condition"]))]
+        if len(new):
+            _write_frame(self.path / AVAILABILITY, pd.concat([old, new], ignore_index=True))
+
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Write a table of the run as parquet; equal frames give equal bytes."""
         self._refuse_done()
-        table = pa.Table.from_pandas(frame, preserve_index=False)
-        # pandas' own metadata holds versions: equal frames should give equal bytes
-        _write_parquet(self.path / AVAILABILITY, table.replace_schema_metadata(None))
+        _write_frame(self.path / name, frame)
+
+    def read_frame(self, name: str) -> pd.DataFrame:
+        """Read a table of the run.
+
+        Raises:
+            BadData: the file is missing or damaged; names it.
+        """
+        return _read_parquet(self.path / name)
 
     def availability(self) -> pd.DataFrame:
         """Return who had what, per part.

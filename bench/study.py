@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadRequest, NotApplicable
+from bench.errors import BadRequest
 from bench.executors import Executor, Outcome, Task
 from bench.request import Request
 from bench.sources import stamp_of_code
@@ -178,14 +178,11 @@ def _note(request: Request, planned: Study, study: StudyFolder) -> None:
 
 def run_cell(payload: Mapping[str, Any], report: Any) -> None:
     """Carry out one cell in this process; the counterpart of `_task`."""
-    from bench.protocol import Condition
+    from bench.protocol import condition_of
     from bench.runner import Context, execute, resolve_device
 
     cell = Cell.from_json(payload["cell"])
-    conditions = [
-        Condition(**{**condition, "subset": tuple(condition["subset"])})
-        for condition in cell.conditions
-    ]
+    conditions = [condition_of(condition) for condition in cell.conditions]
     context = Context(
         registry_of(payload["include"], payload["override"]),
         Path(payload["data_root"]) if payload["data_root"] else None,
@@ -206,16 +203,6 @@ def registry_of(include: Sequence[str], override: bool) -> Any:
     if key not in _registries:
         _registries[key] = Registry([Path(path) for path in include], override=override)
     return _registries[key]
-
-
-def condition_json(condition: Any) -> dict[str, Any]:
-    """Return a condition as plain JSON."""
-    return {key: value for key, value in asdict(condition).items()}
-
-
-def not_applicable(reason: str) -> NotApplicable:
-    """Build the error of a cell that a method cannot take."""
-    return NotApplicable(reason)
 
 
 def limited(study: Study, limit: int | None) -> Study:
