@@ -76,24 +76,46 @@ def find_root(name: str, data_root: Path | None, needed_paths: Sequence[str]) ->
         BadRequest: no folder was given.
         BadData: something needed is missing; all of it is listed.
     """
+    return find_layout(name, data_root, {"release": needed_paths})[0]
+
+
+def find_layout(
+    name: str, data_root: Path | None, layouts: Mapping[str, Sequence[str]]
+) -> tuple[Path, str]:
+    """Find the folder that holds a release in one of several layouts, and say in which one.
+
+    The folder is looked for as by `find_root`.
+
+    Args:
+        name: the dataset's name.
+        data_root: the folder that the user gave, or None.
+        layouts: by name, the files and folders that must exist; the first that fits is taken, and
+            an error speaks of the one that fits best.
+
+    Raises:
+        BadRequest: no folder was given.
+        BadData: something needed is missing; all of it is listed.
+    """
     given = data_root or os.environ.get(DATA_VARIABLE)
     if not given:
+        asked = " or ".join(some_of(needed) for needed in layouts.values())
         raise BadRequest(
             f"{name} is read from files and no folder was given; set --data-root or "
-            f"{DATA_VARIABLE} to the folder that holds {some_of(needed_paths)}"
+            f"{DATA_VARIABLE} to the folder that holds {asked}"
         )
     folder = Path(given).expanduser()
     named = folder / name
     candidates = [named, folder] if named.is_dir() else [folder]
     missing = {
-        candidate: [path for path in needed_paths if not (candidate / path).exists()]
+        (candidate, layout): [path for path in needed if not (candidate / path).exists()]
         for candidate in candidates
+        for layout, needed in layouts.items()
     }
-    best = min(candidates, key=lambda candidate: len(missing[candidate]))
+    best = min(missing, key=lambda each: len(missing[each]) / len(layouts[each[1]]))
     if missing[best]:
         raise BadData(
-            f"{name}: {len(missing[best])} of {len(needed_paths)} needed files are not in {best}: "
-            f"{some_of(missing[best])}; point --data-root at the unpacked release"
+            f"{name}: {len(missing[best])} of {len(layouts[best[1]])} needed files are not in "
+            f"{best[0]}: {some_of(missing[best])}; point --data-root at the unpacked release"
         )
     return best
 
@@ -130,12 +152,15 @@ def fingerprint_arrays(*arrays: np.ndarray) -> str:
     return sha.hexdigest()
 
 
-def read_table(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
+def read_table(
+    path: Path, required_columns: Sequence[str], *, header: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Read a CSV file as text.
 
     Args:
         path: a UTF-8 file with commas and a header line; a byte order mark is skipped.
         required_columns: columns that must be there; others are kept too.
+        header: names of all columns, where the file has no header line.
 
     Returns:
         Cells as str without surrounding blanks, NaN where blank. The index is the line of the
@@ -147,22 +172,24 @@ def read_table(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    header, lines, rows = _records(path)
-    missing = [column for column in required_columns if column not in header]
+    columns, lines, rows = _records(path, header)
+    missing = [column for column in required_columns if column not in columns]
     if missing:
         raise BadData(
-            f"{path}: column {some_of(missing)} is missing; the file has {some_of(header)}"
+            f"{path}: column {some_of(missing)} is missing; the file has {some_of(columns)}"
         )
-    repeated = sorted({column for column in header if header.count(column) > 1})
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
         raise BadData(f"{path}: column {some_of(repeated)} stands there twice; keep one of them")
     if not rows:
         raise BadData(f"{path}: no record follows the header; get the file again")
     cells = [[cell or np.nan for cell in row] for row in rows]
-    return pd.DataFrame(cells, columns=header, index=pd.Index(lines, name="line"), dtype=object)
+    return pd.DataFrame(cells, columns=columns, index=pd.Index(lines, name="line"), dtype=object)
 
 
-def _records(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
+def _records(
+    path: Path, header: Sequence[str] | None
+) -> tuple[list[str], list[int], list[list[str]]]:
     """Return the header, and the line and cells of each record."""
     # strict: an unclosed quote would otherwise swallow the rest of the file without a word
     reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
@@ -177,13 +204,14 @@ def _records(path: Path) -> tuple[list[str], list[int], list[list[str]]]:
         raise BadData(f"{path}, line {reader.line_num}: no CSV ({error}); mend the line") from error
     if not rows:
         raise BadData(f"{path}: the file is empty; get it again")
-    header = rows[0]
+    columns = rows[0] if header is None else list(header)
+    first = 1 if header is None else 0
     for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(header):
+        if len(row) != len(columns):
             raise BadData(
-                f"{path}, line {line}: {len(row)} cells under {len(header)} columns; mend the line"
+                f"{path}, line {line}: {len(row)} cells under {len(columns)} columns; mend the line"
             )
-    return header, lines[1:], rows[1:]
+    return columns, lines[first:], rows[first:]
 
 
 def _text(path: Path) -> str:

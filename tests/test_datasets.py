@@ -12,6 +12,7 @@ from bench.data import Dataset
 from bench.dataset import (
     DatasetPlugin,
     filled,
+    find_layout,
     find_root,
     fingerprint_arrays,
     fingerprint_files,
@@ -358,6 +359,26 @@ def test_no_root_at_all_says_how_to_give_one(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("BENCH_DATA_DIR", raising=False)
     with pytest.raises(BadRequest, match=r"toy .*--data-root or BENCH_DATA_DIR .*a.csv"):
         find_root("toy", None, ["a.csv"])
+
+
+def test_the_layout_that_fits_is_found_and_the_nearest_one_named(tmp_path: Path) -> None:
+    layouts = {"parts": ["a.csv", "b.csv", "c.csv"], "whole": ["all.csv"]}
+    with pytest.raises(BadData, match=r"3 of 3 needed files .*a.csv, b.csv, c.csv"):
+        find_layout("toy", tmp_path, layouts)
+    written(tmp_path / "a.csv", "x")
+    with pytest.raises(BadData, match=r"2 of 3 needed files .*b.csv, c.csv"):
+        find_layout("toy", tmp_path, layouts)
+    written(tmp_path / "all.csv", "x")
+    assert find_layout("toy", tmp_path, layouts) == (tmp_path, "whole")
+
+
+def test_table_without_a_header_line_takes_the_given_one(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "1,2\n3,\n")
+    table = read_table(path, ["b"], header=["a", "b"])
+    assert table.index.tolist() == [1, 2]
+    assert table["a"].tolist() == ["1", "3"]
+    with pytest.raises(BadData, match="line 1: 2 cells under 3 columns"):
+        read_table(path, ["b"], header=["a", "b", "c"])
 
 
 def test_table_index_is_the_line_of_the_file_and_blanks_are_nan(tmp_path: Path) -> None:
