@@ -35,7 +35,9 @@ StudyName = Annotated[str, typer.Option("--study", help="name of the study below
 
 @app.command()
 def run(
-    method: Annotated[list[str] | None, typer.Option("--method", "-m", help="NAME or NAME:PRESET")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="NAME or NAME:PRESET")
+    ] = None,
     dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d")] = None,
     protocol: Annotated[list[str] | None, typer.Option("--protocol", "-p")] = None,
     preset: Annotated[str | None, typer.Option(help="quick (default) or another size")] = None,
@@ -48,7 +50,9 @@ def run(
         str | None, typer.Option(help="leave-one-group-out=COLUMN: fold k tests its k-th value")
     ] = None,
     rates: Annotated[str | None, typer.Option(help="missing rates: 0,0.1,0.3")] = None,
-    level: Annotated[str | None, typer.Option(help="what is missing: modality or attribute")] = None,
+    level: Annotated[
+        str | None, typer.Option(help="what is missing: modality or attribute")
+    ] = None,
     mechanism: Annotated[
         str | None, typer.Option(help="mcar, unequal, mar, mnar-value, mnar-label or block")
     ] = None,
@@ -75,7 +79,7 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress")] = False,
 ) -> int:
     """Train what is not trained yet, test every condition, print the table."""
-    flags = {
+    flags: dict[str, Any] = {
         "methods": method, "datasets": dataset, "protocols": protocol, "preset": preset,
         "folds": folds, "n_folds": n_folds, "seeds": seeds, "balance": balance,
         "train_dropout": train_dropout, "selection": selection, "precision": precision,
@@ -134,13 +138,17 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Re
     if not asked.get("methods"):
         raise BadRequest("no method is asked for; name one with --method, see `bench list methods`")
     settings = requests.merge(requests.settings_of_file(file), requests.settings_of(tuple(pairs)))
-    return requests.checked(requests.Request, asked | {"settings": settings}, "run")  # type: ignore[no-any-return]
+    return requests.checked(requests.Request, asked | {"settings": settings}, "run")
 
 
 @app.command("list")
 def list_plugins(
-    kind: Annotated[str | None, typer.Argument(help="methods, datasets, protocols, reports")] = None,
-    check: Annotated[bool, typer.Option("--check", help="import each and show why one fails")] = False,
+    kind: Annotated[
+        str | None, typer.Argument(help="methods, datasets, protocols, reports")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="import each and show why one fails")
+    ] = False,
     include: Include = None,
     override: Override = False,
 ) -> int:
@@ -163,7 +171,7 @@ def info(name: str, include: Include = None, override: Override = False) -> int:
 
 
 @app.command("test")
-def test_plugin(name: str, include: Include = None, override: Override = False) -> int:
+def check_plugin(name: str, include: Include = None, override: Override = False) -> int:
     """Run the conformance suite on one plugin: a name, or a file of yours."""
     from bench.conformance import run_suite
 
@@ -180,7 +188,9 @@ def new(
     from bench.scaffold import new_method
 
     if kind != "method":
-        raise BadRequest(f"`bench new` writes a method, got {kind!r}; say `bench new method {name}`")
+        raise BadRequest(
+            f"`bench new` writes a method, got {kind!r}; say `bench new method {name}`"
+        )
     for path in new_method(name, folder):
         print(path)
     return 0
@@ -252,7 +262,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"bench: {_one_line(error)}", file=sys.stderr)
         code = 2
     except (KeyboardInterrupt, click.Abort):
-        print("bench: interrupted; what is finished stays, the same command goes on", file=sys.stderr)
+        print(
+            "bench: interrupted; what is finished stays, the same command goes on", file=sys.stderr
+        )
         code = 130
     except BrokenPipeError:
         sys.stderr.close()

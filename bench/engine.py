@@ -41,9 +41,7 @@ class Training:
     n_classes: int
 
 
-def fit(
-    build: Build, training: Training, train: Part, valid: Part, log: Log
-) -> list[Member]:
+def fit(build: Build, training: Training, train: Part, valid: Part, log: Log) -> list[Member]:
     """Train a method through its stages and return the trained models.
 
     Args:

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
@@ -42,9 +43,14 @@ class Outcome:
 class Listener(Protocol):
     """Is told how tasks go; a progress bar, or nothing."""
 
-    def started(self, n_tasks: int) -> None: ...
-    def advanced(self, name: str, share: float) -> None: ...
-    def ended(self, outcome: Outcome, seconds: float) -> None: ...
+    def started(self, n_tasks: int) -> None:
+        """Take the number of tasks."""
+
+    def advanced(self, name: str, share: float) -> None:
+        """Take the share of a task that is done, 0 to 1."""
+
+    def ended(self, outcome: Outcome, seconds: float) -> None:
+        """Take how a task ended, and after how long."""
 
 
 class Silent:
@@ -63,9 +69,14 @@ class Silent:
 class Executor(Protocol):
     """Carries out tasks in any order and yields how each ended."""
 
-    def run(self, tasks: Sequence[Task], *, fail_fast: bool) -> Iterator[Outcome]: ...
-    def call(self, task: Task) -> Any: ...
-    def close(self) -> None: ...
+    def run(self, tasks: Sequence[Task], *, fail_fast: bool) -> Iterator[Outcome]:
+        """Carry out the tasks; yield each outcome as it comes."""
+
+    def call(self, task: Task) -> Any:
+        """Carry out one task and return its value; raise its error."""
+
+    def close(self) -> None:
+        """Let go of what is held."""
 
 
 def perform(task: Task, report: Callable[[float], None]) -> Outcome:
@@ -118,7 +129,7 @@ class Inline:
         self.listener.started(len(tasks))
         for task in tasks:
             started = time.monotonic()
-            outcome = perform(task, lambda share, name=task.name: self.listener.advanced(name, share))
+            outcome = perform(task, partial(self.listener.advanced, task.name))
             self.listener.ended(outcome, time.monotonic() - started)
             yield outcome
             if stops_the_study(outcome, fail_fast=fail_fast):
@@ -223,7 +234,9 @@ class Processes:
 def _died(slot: _Slot) -> str:
     slot.process.join(timeout=5)
     code = slot.process.exitcode
-    how = f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"({code})"
+    how = (
+        f"by signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"({code})"
+    )
     return f"the worker process ended {how}; out of memory is the usual cause, lower the batch size"
 
 

@@ -174,12 +174,12 @@ class Plugin:
         return {}
 
     @classmethod
-    def separate_encoders(cls, config: Config) -> bool:
+    def separate_encoders(cls, config: Any) -> bool:
         """Say whether each modality gets an encoder of its own, like pictures included."""
         return cls.capabilities.separate_encoders
 
     @classmethod
-    def dropout_law(cls, config: Config) -> str:
+    def dropout_law(cls, config: Any) -> str:
         """Say in a few words which modalities the method drops in training; printed in tables."""
         return "none"
 
@@ -189,7 +189,9 @@ class Method(Plugin, nn.Module, ABC):
 
     shift_invariant: Mapping[str, str] = {}  # parameter whose gradient is 0 -> why; may be per size
 
-    def __init__(self, task: Task, config: Config):
+    config: Any  # an instance of config_class
+
+    def __init__(self, task: Task, config: Any):
         nn.Module.__init__(self)
         self.task = task
         self.config = config
@@ -270,7 +272,9 @@ class Features:
 class ShallowMethod(Plugin, ABC):
     """A method fitted with scikit-learn; saved as plain arrays."""
 
-    def __init__(self, n_classes: int, config: Config):
+    config: Any  # an instance of config_class
+
+    def __init__(self, n_classes: int, config: Any):
         self.n_classes = n_classes
         self.config = config
 

@@ -21,7 +21,9 @@ from bench.errors import BadRequest, unknown
 from bench.protocol import Condition, Gaps, Setting
 from bench.seeds import seed_for
 
-STRENGTH = 1.5  # of mar and mnar: a cell at the top of its column's ranks is e^3 times as likely to go
+STRENGTH = (
+    1.5  # of mar and mnar: a cell at the top of its column's ranks is e^3 times as likely to go
+)
 Repeat = tuple[int, int]  # fold, seed
 
 
@@ -161,8 +163,7 @@ def _cells(dataset: Dataset, gaps: Gaps, natural: Availability, rows: np.ndarray
         )
     place = tuple((m, a) for m in tables for a in range(len(dataset.modalities[m].attributes)))
     names = tuple(
-        f"{dataset.modalities[m].name}.{dataset.modalities[m].attributes[a].name}"
-        for m, a in place
+        f"{dataset.modalities[m].name}.{dataset.modalities[m].attributes[a].name}" for m, a in place
     )
     present = np.concatenate([natural.attributes[m][rows] for m in tables], axis=1)
     others = [m for m in range(dataset.n_modalities) if m not in tables]
@@ -226,9 +227,7 @@ def _weight(dataset: Dataset, gaps: Gaps, cells: _Cells, rows: np.ndarray) -> np
     return np.ones(shape)
 
 
-def _own_value_ranks(
-    dataset: Dataset, gaps: Gaps, cells: _Cells, rows: np.ndarray
-) -> np.ndarray:
+def _own_value_ranks(dataset: Dataset, gaps: Gaps, cells: _Cells, rows: np.ndarray) -> np.ndarray:
     if gaps.level != "attribute":
         raise BadRequest(
             "a whole modality has no value of its own; use mnar-value at level attribute"
@@ -286,7 +285,9 @@ def _by_order(
     left = cells.present.sum(1) + cells.fixed
     removed = np.zeros_like(cells.present)
     queues = [
-        iter(np.flatnonzero(cells.present[:, c])[key[cells.present[:, c], c].argsort(kind="stable")])
+        iter(
+            np.flatnonzero(cells.present[:, c])[key[cells.present[:, c], c].argsort(kind="stable")]
+        )
         for c in range(len(rates))
     ]
     n_displaced, lacking = 0, 0
@@ -307,9 +308,7 @@ def _by_order(
     return removed, n_displaced
 
 
-def _turns(
-    wanted: Sequence[int], n_present: np.ndarray, rates: Sequence[float]
-) -> list[int]:
+def _turns(wanted: Sequence[int], n_present: np.ndarray, rates: Sequence[float]) -> list[int]:
     """Order the removals so that those of a lower rate come first, whatever rate is asked for."""
     highest = max(rates) or 1.0
     turns = [

@@ -46,7 +46,9 @@ def _describe(kind: Kind, found: Found, plugin: Any) -> Iterator[str]:
 
 
 def _field(key: str, field: Any) -> tuple[str, str, str]:
-    default = "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
+    default = (
+        "required" if field.is_required() else repr(field.get_default(call_default_factory=True))
+    )
     return f"  {key}", default, field.description or ""
 
 

@@ -153,9 +153,10 @@ class Protocol(ABC):
     display_name: ClassVar[str]
     selection: ClassVar[SelectionRule] = "as-trained"
     config_class: ClassVar[type[ProtocolConfig]] = ProtocolConfig
+    config: Any  # an instance of config_class
 
-    def __init__(self, config: ProtocolConfig):
-        self.config = config
+    def __init__(self, config: ProtocolConfig | None = None):
+        self.config = self.config_class() if config is None else config
 
     def settings(self, dataset: Dataset) -> list[Setting]:
         """List the training settings; by default complete training alone."""
@@ -191,5 +192,3 @@ def gaps_condition(gaps: Gaps | None) -> Condition:
 def rates_in_words(rates: Sequence[float]) -> str:
     """Write rates as `0, 10, 20 %`."""
     return ", ".join(f"{100 * rate:g}" for rate in rates) + " %"
-
-

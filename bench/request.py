@@ -76,8 +76,7 @@ def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise BadConfig(
-            f"{what}.{key}: {first['msg'].lower()}, got {first['input']!r}; "
-            f"see `bench info {what}`"
+            f"{what}.{key}: {first['msg'].lower()}, got {first['input']!r}; see `bench info {what}`"
         ) from None
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench import __version__
 from bench.data import Availability, Dataset, Split
-from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
+from bench.encoders import Encoders, Preprocessor, fit_preprocessor
 from bench.encoders.features import FeatureExtractor
 from bench.engine import Training, fit
 from bench.errors import BadData, BadRequest, BenchError, NotApplicable
@@ -362,7 +362,9 @@ class _Shallow:
                 material.dataset, test.rows, test.pattern.availability
             )
             n_classes = len(material.dataset.classes)
-            proba = self.method.predict_proba(features) if len(test.rows) else np.zeros((0, n_classes))
+            proba = (
+                self.method.predict_proba(features) if len(test.rows) else np.zeros((0, n_classes))
+            )
             scored.append(Scored(np.searchsorted(material.split.test, test.rows), proba))
         return scored
 

@@ -123,5 +123,5 @@ def print_tables(
     if output == "csv":
         print("".join(tables.to_csv(each, header=not i) for i, each in enumerate(built)), end="")
         return
-    write = {"markdown": tables.to_markdown, "latex": tables.to_latex}[output]
+    write = tables.to_latex if output == "latex" else tables.to_markdown
     print("\n\n".join(write(each).rstrip() for each in built))

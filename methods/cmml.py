@@ -429,7 +429,7 @@ class CMML(Method):
         } | {name: real(name, 0.05, 2.0, log=True) for name in ("w_sim", "w_scl", "w_pcl")}
 
     @classmethod
-    def dropout_law(cls, config: CMMLConfig) -> str:  # type: ignore[override]
+    def dropout_law(cls, config: CMMLConfig) -> str:
         """Say which modalities are dropped in training."""
         return f"uniform over non-empty subsets, from epoch {config.warmup_full_epochs + 1}"
 

@@ -12,6 +12,7 @@ Source: none; the comparison that reviewers ask for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bench.availability import check_available, subset_name, subsets
+from bench.availability import Subset, check_available, subset_name, subsets
 from bench.blocks import Head, PooledProjection
 from bench.data import Task, Tokens
 from bench.method import Capabilities, Config, Method, Prediction, Progress, Stage
@@ -59,13 +60,7 @@ class ConcatSpecialist(Method):
     def stages(self) -> list[Stage]:
         """List one fresh training per subset, on the cases that have it."""
         return [
-            Stage(
-                name,
-                self.config.share,
-                cases=lambda observed, subset=subset: np.all(observed[:, subset], axis=1),
-                subset=subset,
-                fresh=True,
-            )
+            Stage(name, self.config.share, cases=partial(_have, subset), subset=subset, fresh=True)
             for name, subset in self.subset_of.items()
         ]
 
@@ -87,6 +82,11 @@ class ConcatSpecialist(Method):
         chosen = [each.rows(serves) for each in tokens]
         logits = self(chosen, observed[serves] & kept).logits
         return {"ce": progress.cross_entropy(logits, label[serves])}
+
+
+def _have(subset: Subset, observed: np.ndarray) -> np.ndarray:
+    """Say which cases have all modalities of a subset: (N,) bool."""
+    return np.all(observed[:, list(subset)], axis=1)
 
 
 PLUGIN = ConcatSpecialist

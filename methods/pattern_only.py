@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bench.method import Config, Features, ShallowMethod
+from bench.method import Features, ShallowMethod
 from bench.shallow import LinearState, fit_logistic
 
 

@@ -221,7 +221,7 @@ class SimMLM(Method):
         "batch-level hinge": {"hinge": "batch"},
         "feature-level mixing": {"mixing": "features"},
     }
-    shift_invariant: ClassVar = {
+    shift_invariant = {
         f"unused_projection.{part}": "never executed; counted as CMML did"
         for part in ("weight", "bias")
     }

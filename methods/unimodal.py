@@ -40,6 +40,7 @@ class Unimodal(Method):
     name = "unimodal"
     display_name = "Unimodal"
     config_class = UnimodalConfig
+    score: Tensor  # (M,) validation AUC of each modality
     capabilities = Capabilities(separate_encoders=True)
     presets = {"best": {"combine": "best"}, "mean": {"combine": "mean"}}
     ablations = {"mean of probabilities": {"combine": "mean"}}
@@ -51,7 +52,7 @@ class Unimodal(Method):
             Head(task.d_model, task.d_model, task.n_classes, p_drop=config.p_drop)
             for _ in task.modalities
         )
-        self.register_buffer("score", torch.zeros(task.n_modalities))  # (M,) validation AUC
+        self.register_buffer("score", torch.zeros(task.n_modalities))
 
     @classmethod
     def search_space(cls, trial: Any) -> dict[str, Any]:

@@ -76,6 +76,8 @@ class BatchBound(Honest):
 class Counting(Honest):
     """Counts its forward passes, in evaluation too."""
 
+    count: Tensor
+
     def __init__(self, task: Task, config: Config):
         super().__init__(task, config)
         self.register_buffer("count", torch.zeros(()))

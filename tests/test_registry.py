@@ -14,7 +14,7 @@ import pytest
 
 import bench
 from bench.errors import BadPlugin, BadRequest, UnknownName
-from bench.plugin_file import FOLDERS
+from bench.plugin_file import FOLDERS, plugin_name
 from bench.registry import Registry
 
 PROTOCOL = '''
@@ -58,7 +58,7 @@ def test_every_file_of_the_four_folders_is_a_plugin_under_its_own_name() -> None
     registry = Registry()
     for kind, folder in FOLDERS.items():
         files = Path(bench.__file__).parents[1].joinpath(folder).glob("[!_]*.py")
-        assert registry.names(kind) == sorted(path.stem.replace("_", "-") for path in files)
+        assert registry.names(kind) == sorted(plugin_name(path) for path in files)
 
 
 def test_a_built_in_plugin_is_imported_through_the_package() -> None:
