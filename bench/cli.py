@@ -141,6 +141,32 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Re
     return requests.checked(requests.Request, asked | {"settings": settings}, "run")
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def plan(context: typer.Context) -> int:
+    """Print what `run` would do with the same flags: cells, states, reasons, time."""
+    return int(app(["run", *context.args, "--dry-run"], standalone_mode=False) or 0)
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="name of a dataset")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="DATASET.KEY=VALUE")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
+    include: Include = None,
+) -> int:
+    """Check a dataset and print its modalities, classes, gaps and leaks."""
+    from bench.preparation import prepare_lines
+    from bench.request import settings_of
+
+    settings = settings_of(tuple(set_ or ())).get(dataset, {})
+    for line in prepare_lines(dataset, settings, data_root, include or []):
+        print(line)
+    return 0
+
+
 @app.command("list")
 def list_plugins(
     kind: Annotated[
