@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 from bench.errors import BadData, BenchError, NotApplicable
 
+WORKER_DIED = "worker"  # the fault of a task whose process ended under it
+
 
 @dataclass(frozen=True)
 class Task:
@@ -38,6 +40,11 @@ class Outcome:
     fault: str = ""
     trace: str = ""
     value: Any = None
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the data cannot be read, which fails every run alike."""
+        return self.fault == BadData.__name__
 
 
 class Listener(Protocol):
@@ -100,8 +107,8 @@ def perform(task: Task, report: Callable[[float], None]) -> Outcome:
 
 
 def stops_the_study(outcome: Outcome, *, fail_fast: bool) -> bool:
-    """Say whether the rest cannot or shall not go on: unreadable data fails every run alike."""
-    return outcome.fault == BadData.__name__ or bool(outcome.error and fail_fast)
+    """Say whether the rest cannot or shall not go on."""
+    return outcome.unreadable or bool(outcome.error and fail_fast)
 
 
 def value_of(outcome: Outcome) -> Any:
@@ -192,8 +199,13 @@ class Processes:
                     waiting.clear()
 
     def _give(self, slot: _Slot, task: Task) -> None:
+        """Hand a task to an idle worker, or to a new one if it ended while it waited."""
         slot.task, slot.started = task, time.monotonic()
-        slot.pipe.send(task)
+        try:
+            slot.pipe.send(task)
+        except OSError:
+            self._replace(slot)
+            slot.pipe.send(task)
 
     def _collect(self) -> Iterator[Outcome]:
         busy = [slot for slot in self.slots if slot.task]
@@ -206,7 +218,7 @@ class Processes:
             try:
                 kind, value = slot.pipe.recv()
             except (EOFError, OSError):
-                kind, value = "outcome", Outcome(task.name, _died(slot), "worker")
+                kind, value = "outcome", Outcome(task.name, _died(slot), WORKER_DIED)
                 self._replace(slot)
             if kind == "share":
                 self.listener.advanced(task.name, value)

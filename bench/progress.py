@@ -51,7 +51,7 @@ class Bar:
         """Count a run as over; name one that failed."""
         self.shares.pop(outcome.name, None)
         self.n_done += 1
-        if outcome.error:
+        if outcome.error and not outcome.unreadable:  # which the study ends with
             self.progress.console.print(f"failed: {outcome.name}: {outcome.error}", markup=False)
         self._show(outcome.name)
 
@@ -70,7 +70,7 @@ class Lines(Silent):
 
     def ended(self, outcome: Outcome, seconds: float) -> None:
         """Name a run that failed."""
-        if outcome.error:
+        if outcome.error and not outcome.unreadable:  # which the study ends with
             print(f"failed: {outcome.name}: {outcome.error}", file=sys.stderr)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import study as studies
-from bench.errors import BadData, BadRequest
+from bench.errors import BadRequest
 from bench.executors import Inline, Processes, Task
 from bench.progress import listener
 from bench.request import Request
@@ -36,17 +36,17 @@ class Session:
 
     def run(self, limit: int | None, *, fail_fast: bool) -> int:
         """Train what is missing and print the table; return the exit code."""
-        folder = StudyFolder(Path(self.request.out), self.request.study).create()
-        answer = None if limit else studies.stored_answer(self.request, folder)
+        folder = StudyFolder(Path(self.request.out), self.request.study)
+        answer = studies.stored_answer(self.request, folder, limit)
         if answer is None:
             with self._executor() as executor:
                 planned = studies.limited(self._plan(executor), limit)
                 answer = studies.carry_out(
-                    self.request, planned, folder, executor, fail_fast=fail_fast
+                    self.request, planned, folder.create(), executor, fail_fast=fail_fast
                 )
         print_tables(folder, answer.folders, self.output, self.request.budget)
         self._say(answer, folder)
-        return self._exit_code(answer)
+        return 1 if answer.failed else 0
 
     def dry_run(self, limit: int | None) -> int:
         """Print what would be run."""
@@ -83,13 +83,6 @@ class Session:
             said = f"{answer.n_trained} runs carried out, {answer.n_found} found finished"
             failed = f", {len(answer.failed)} failed" if answer.failed else ""
             print(f"{said}{failed}; predictions are in {folder.path}", file=sys.stderr)
-
-    def _exit_code(self, answer: Answer) -> int:
-        unreadable = [each for each in answer.failed if each.fault == BadData.__name__]
-        if unreadable:
-            print(f"bench: {unreadable[0].error}", file=sys.stderr)
-            return 2
-        return 1 if answer.failed else 0
 
 
 def _check_format(output: str) -> None:

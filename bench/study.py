@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadRequest
-from bench.executors import Executor, Outcome, Task
+from bench.errors import BadData, BadRequest
+from bench.executors import WORKER_DIED, Executor, Outcome, Task
 from bench.request import Request
 from bench.sources import stamp_of_code
 from bench.spec import RunSpec, canonical_json, digest
@@ -51,6 +51,7 @@ class Study:
 
     cells: tuple[Cell, ...]
     files: tuple[tuple[str, int, int], ...]  # path, bytes, nanoseconds of the last change
+    limit: int | None = None  # only the first cells of the request, so many
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
@@ -84,17 +85,26 @@ class Answer:
     failed: tuple[Outcome, ...]
 
 
-def request_key(request: Request) -> str:
-    """Return a key that changes with the request, the first-party code and the user's plugins."""
+def request_key(request: Request, limit: int | None) -> str:
+    """Return a key that changes with the request, the first-party code and the user's plugins.
+
+    Raises:
+        BadRequest: what is to be included is not there.
+    """
     asked = request.model_dump(mode="json", exclude={"out", "study", "data_root"})
     asked["data_root"] = str(Path(request.data_root).resolve()) if request.data_root else ""
-    return digest({"request": asked, "code": stamp_of_code([Path(p) for p in request.include])})
+    code = stamp_of_code(registry_of(request.include, request.override).include)
+    return digest({"request": asked, "limit": limit, "code": code})
 
 
-def stored_answer(request: Request, study: StudyFolder) -> Answer | None:
-    """Answer a request from the store alone, or return None; no plugin and no torch is imported."""
+def stored_answer(request: Request, study: StudyFolder, limit: int | None) -> Answer | None:
+    """Answer a request from the store alone, or return None; no plugin and no torch is imported.
+
+    Raises:
+        BadRequest: what is to be included is not there.
+    """
     known = study.read_json("study.json").get("requests", {}) if study.has("study.json") else {}
-    entry = known.get(request_key(request))
+    entry = known.get(request_key(request, limit))
     if entry is None or any(stamp_of_file(path) != [size, at] for path, size, at in entry["files"]):
         return None
     for name, conditions in entry["cells"]:
@@ -124,8 +134,9 @@ def carry_out(
     Raises:
         BadData: a run met data that cannot be read; what is finished stays.
     """
+    cells = {cell.spec.folder: cell for cell in planned.cells}
     todo, found = [], 0
-    for cell in planned.cells:
+    for cell in cells.values():
         folder = study.run(cell.spec)
         if cell.reason:
             _skip(folder, cell)
@@ -133,17 +144,30 @@ def carry_out(
             found += 1
         else:
             todo.append(_task(cell, folder, request))
-    outcomes = list(executor.run(todo, fail_fast=fail_fast))
+    outcomes = []
+    for outcome in executor.run(todo, fail_fast=fail_fast):
+        if outcome.fault == WORKER_DIED:
+            _mark_failed(study.run_named(outcome.name), cells[outcome.name], outcome.error)
+        outcomes.append(outcome)
     failed = tuple(outcome for outcome in outcomes if outcome.error)
-    names = tuple(cell.spec.folder for cell in planned.cells)
     _note(request, planned, study)
-    return Answer(names, len(outcomes) - len(failed), found, failed)
+    for outcome in failed:
+        if outcome.unreadable:
+            raise BadData(outcome.error)
+    return Answer(tuple(cells), len(outcomes) - len(failed), found, failed)
 
 
 def _skip(folder: RunFolder, cell: Cell) -> None:
     if folder.state != "skipped":
         folder.begin(cell.spec, {})
         folder.skip(cell.reason)
+
+
+def _mark_failed(folder: RunFolder, cell: Cell, error: str) -> None:
+    """Write down what a worker that died could not."""
+    if folder.state != "done":
+        folder.begin(cell.spec, {})
+        folder.fail(error, "")
 
 
 def _task(cell: Cell, folder: RunFolder, request: Request) -> Task:
@@ -164,7 +188,7 @@ def context_of(request: Request) -> dict[str, Any]:
 
 def _note(request: Request, planned: Study, study: StudyFolder) -> None:
     known = study.read_json("study.json") if study.has("study.json") else {"requests": {}}
-    known["requests"][request_key(request)] = {
+    known["requests"][request_key(request, planned.limit)] = {
         "asked": request.model_dump(mode="json"),
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cells": [
@@ -215,4 +239,4 @@ def limited(study: Study, limit: int | None) -> Study:
         return study
     if limit < 1:
         raise BadRequest(f"--limit wants a number of runs from 1 on, got {limit}")
-    return Study(study.cells[:limit], study.files)
+    return Study(study.cells[:limit], study.files, limit)
