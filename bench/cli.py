@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
     from bench.request import Request
     from bench.store import StudyFolder
 
+# The base of the command line's faults: of typer's own copy of click, or of the installed one.
+CommandLineFault: type[Exception] = next(
+    each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
+)
+
 app = typer.Typer(
     name="bench",
     help="Train methods for missing modalities, score every availability pattern, print the table.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -57,23 +62,29 @@ def run(
         str | None, typer.Option(help="mcar, unequal, mar, mnar-value, mnar-label or block")
     ] = None,
     given: Annotated[str | None, typer.Option(help="the column of mar and block")] = None,
-    independent: Annotated[bool, typer.Option(help="each cell by its own coin")] = False,
+    independent: Annotated[
+        bool | None, typer.Option("--independent", help="each cell by its own coin")
+    ] = None,
     train_rate: Annotated[float | None, typer.Option(help="missing in training")] = None,
     balance: Annotated[str | None, typer.Option(help="none, weights or batches")] = None,
     train_dropout: Annotated[str | None, typer.Option(help="own, none or uniform")] = None,
     selection: Annotated[str | None, typer.Option(help="all-subsets, as-trained, complete")] = None,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(help="threads of each process")] = 1,
+    precision: Annotated[str | None, typer.Option(help="auto (default), float32, bf16")] = None,
+    device: Annotated[str | None, typer.Option(help="auto (default), cpu, cuda")] = None,
+    threads: Annotated[int | None, typer.Option(help="threads of each process; default 1")] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", help="runs at a time")] = 1,
-    floor: Annotated[bool, typer.Option(help="add the shallow floor")] = True,
+    floor: Annotated[bool | None, typer.Option(help="add the shallow floor (default)")] = None,
     data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
     include: Include = None,
     override: Override = False,
-    out: Out = Path("results"),
-    study: StudyName = "main",
-    dry_run: Annotated[bool, typer.Option(help="print the runs and stop")] = False,
-    fail_fast: Annotated[bool, typer.Option(help="stop at the first failed run")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of all studies; default: results")
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="name of the study; default: main")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the runs and stop")] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="stop at the first failed run")
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="only the first runs")] = None,
     output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress")] = False,
@@ -85,12 +96,12 @@ def run(
         "train_dropout": train_dropout, "selection": selection, "precision": precision,
         "device": device, "threads": threads, "floor": floor,
         "data_root": str(data_root) if data_root else None,
-        "include": [str(path) for path in include or ()], "override": override,
-        "out": str(out), "study": study,
+        "include": [str(path) for path in include or ()], "override": override or None,
+        "out": str(out) if out else None, "study": study,
     }  # fmt: skip
     flags["split_by"] = _split_by(split)
     gaps = {"rates": _rates(rates), "level": level, "mechanism": mechanism, "given": given,
-            "independent": independent or None, "train_rate": train_rate}  # fmt: skip
+            "independent": independent, "train_rate": train_rate}  # fmt: skip
     flags["gaps"] = {key: value for key, value in gaps.items() if value is not None}
     request = _request(flags, config, set_ or [])
     from bench.session import Session
@@ -139,32 +150,6 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Re
         raise BadRequest("no method is asked for; name one with --method, see `bench list methods`")
     settings = requests.merge(requests.settings_of_file(file), requests.settings_of(tuple(pairs)))
     return requests.checked(requests.Request, asked | {"settings": settings}, "run")
-
-
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def plan(context: typer.Context) -> int:
-    """Print what `run` would do with the same flags: cells, states, reasons, time."""
-    return int(app(["run", *context.args, "--dry-run"], standalone_mode=False) or 0)
-
-
-@app.command()
-def prepare(
-    dataset: Annotated[str, typer.Argument(help="name of a dataset")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="DATASET.KEY=VALUE")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
-    include: Include = None,
-) -> int:
-    """Check a dataset and print its modalities, classes, gaps and leaks."""
-    from bench.preparation import prepare_lines
-    from bench.request import settings_of
-
-    settings = settings_of(tuple(set_ or ())).get(dataset, {})
-    for line in prepare_lines(dataset, settings, data_root, include or []):
-        print(line)
-    return 0
 
 
 @app.command("list")
@@ -263,44 +248,46 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print it and stop")
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: 0 done, 1 some runs failed, 2 wrong request, 130 interrupted."""
-    import click
-
     try:
         code = app(args=arguments, standalone_mode=False)
+        sys.stdout.flush()
     except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        code = 2
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        code = 0
-    except click.ClickException as error:
-        print(f"bench: {_one_line(error)}", file=sys.stderr)
-        code = 2
-    except (KeyboardInterrupt, click.Abort):
-        print(
-            "bench: interrupted; what is finished stays, the same command goes on", file=sys.stderr
-        )
+        code = _refused(str(error))
+    except CommandLineFault as error:
+        code = _refused(_worded(error))
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
+    except (BrokenPipeError, SystemExit):  # whoever read has enough; typer exits at a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    if code == 130:
+        said = "interrupted; what is finished stays, the same command goes on"
+        print(f"bench: {said}", file=sys.stderr)
     sys.exit(code or 0)
 
 
-def _one_line(error: Any) -> str:
-    """Word a fault of the command line, with the nearest command where one is near."""
-    text = " ".join(error.format_message().split())
+def _refused(reason: str) -> int:
+    """Say in one line why a request is refused, and return the exit code of it."""
+    print(f"bench: {' '.join(reason.split())}", file=sys.stderr)
+    return 2
+
+
+def _worded(error: Any) -> str:
+    """Word a fault of the command line, with the nearest command or option where one is near."""
+    text = " ".join(error.format_message().split()).removesuffix(".")
     return text[:1].lower() + text[1:] + "; see --help"
 
 

@@ -11,15 +11,22 @@ from bench.errors import unknown
 from bench.plugin_file import FOLDERS, Kind
 from bench.plugin_listing import aligned
 from bench.registry import Found, Registry
+from bench.spec import EncoderConfig, Recipe
+
+SHARED = {"recipe": Recipe, "encoder": EncoderConfig}
 
 
 def info_lines(name: str, include: Sequence[Path], *, override: bool) -> Iterator[str]:
-    """Describe a plugin of any kind.
+    """Describe a plugin of any kind, or the settings `recipe` and `encoder`.
 
     Raises:
         UnknownName: no plugin of any kind has this name.
         BadPlugin: it cannot be imported.
     """
+    if name in SHARED:
+        yield f"{name}: the settings that all methods of a study share"
+        yield from _settings(name, SHARED[name])
+        return
     registry = Registry(include, override=override)
     kinds = [kind for kind in FOLDERS if name in registry.names(kind)]
     if not kinds:
@@ -41,8 +48,12 @@ def _describe(kind: Kind, found: Found, plugin: Any) -> Iterator[str]:
         yield from _dataset_lines(plugin)
     config = getattr(plugin, "config_class", None)
     if config is not None and config.model_fields:
-        yield from ["", f"settings (--set {found.name}.KEY=VALUE)"]
-        yield from aligned([_field(key, field) for key, field in config.model_fields.items()])
+        yield from _settings(found.name, config)
+
+
+def _settings(section: str, config: Any) -> Iterator[str]:
+    yield from ["", f"settings (--set {section}.KEY=VALUE)"]
+    yield from aligned([_field(key, field) for key, field in config.model_fields.items()])
 
 
 def _field(key: str, field: Any) -> tuple[str, str, str]:

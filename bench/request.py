@@ -68,15 +68,16 @@ def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any
     """
     for key in values:
         if key not in model.model_fields:
-            error = unknown(f"setting of {what}", key, model.model_fields)
+            error = unknown(f"setting of {what}", str(key), model.model_fields)
             raise BadConfig(str(error))
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        key = ".".join([what, *(str(part) for part in first["loc"])])
+        command = "run --help" if what == "run" else f"info {what}"
         raise BadConfig(
-            f"{what}.{key}: {first['msg'].lower()}, got {first['input']!r}; see `bench info {what}`"
+            f"{key}: {first['msg'].lower()}, got {first['input']!r}; see `bench {command}`"
         ) from None
 
 
@@ -119,7 +120,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfig(f"the configuration {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: 2020-13-45 looks like a date
         where = getattr(error, "problem_mark", None)
         line = f" at line {where.line + 1}" if where is not None else ""
         raise BadConfig(f"the configuration {path} is not YAML{line}; mend that line") from None
@@ -140,7 +141,7 @@ def settings_of(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
             raise BadRequest(f"--set wants SECTION.KEY=VALUE, got {pair!r}")
         try:
             settings.setdefault(section, {})[key.replace("-", "_")] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             raise BadRequest(f"--set {target}: {text!r} is not a YAML value") from None
     return settings
 
@@ -156,7 +157,7 @@ def settings_of_file(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         for name, each in named.items():
             if not isinstance(each, Mapping):
                 raise BadConfig(f"{section}.{name} of the configuration is not a mapping")
-            settings[name] = dict(each)
+            settings[str(name)] = dict(each)
     return settings
 
 
@@ -175,7 +176,7 @@ def numbers(text: str, what: str) -> tuple[int, ...]:
     found: list[int] = []
     for piece in text.split(","):
         first, dash, last = piece.strip().partition("-")
-        if not (first.isdigit() and (last.isdigit() or not dash)):
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
             raise BadRequest(f"{what} wants numbers such as 0-4 or 0,2, got {text!r}")
         found += range(int(first), int(last or first) + 1)
     if not found:
