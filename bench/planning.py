@@ -12,13 +12,14 @@ import numpy as np
 from bench.availability import subsets
 from bench.data import Dataset
 from bench.errors import BadConfig, BadRequest, unknown
+from bench.layout import Layout, LayoutColumn
 from bench.method import Config, Plugin
 from bench.patterns import pattern_digest, training_pattern
 from bench.protocol import Condition, Protocol, Setting
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
 from bench.runner import Context, load_dataset, resolve_device, resolve_precision
 from bench.sources import own_hash, sources_hash
-from bench.spec import EncoderConfig, Recipe, RunSpec, digest
+from bench.spec import EncoderConfig, Recipe, RunSpec, SelectionRule, digest
 from bench.splits import make_split, regrouped
 from bench.study import Cell, Study, registry_of, stamp_of_file
 
@@ -45,11 +46,13 @@ class Planner:
         self._check_sections()
         cells: list[Cell] = []
         files: list[tuple[str, int, int]] = []
+        layouts: list[Layout] = []
         for name in self.request.datasets:
             arena = _Arena(self, name)
             cells += arena.cells(methods, protocols)
             files += [(str(path), *_stamp(path)) for path in arena.dataset.files]
-        return Study(tuple(cells), tuple(files))
+            layouts += [arena.layout(protocol) for protocol in protocols]
+        return Study(tuple(cells), tuple(files), tuple(layouts))
 
     def _rows(self) -> Iterator[str]:
         """Expand a method into the rows that a comparison shows: `concat`, `concat:dropout`."""
@@ -205,7 +208,7 @@ class _Arena:
                     f"test {len(subsets(self.dataset.n_modalities))} subsets; "
                     f"the limit is {MAX_SUBSET_MODALITIES} modalities"
                 )
-            rule = self.planner.request.selection or protocol.selection
+            rule = self._rule(protocol)
             for setting in protocol.settings(self.dataset):
                 conditions = protocol.conditions(self.dataset, setting)
                 merged.setdefault((setting, rule), {}).update({c.name: c for c in conditions})
@@ -213,6 +216,44 @@ class _Arena:
             (setting, rule, tuple(asdict(c) for c in conditions.values()))
             for (setting, rule), conditions in merged.items()
         ]
+
+    def _rule(self, protocol: Protocol) -> SelectionRule:
+        return self.planner.request.selection or protocol.selection
+
+    def layout(self, protocol: Protocol) -> Layout:
+        """Say which trainings and conditions the protocol's table shows."""
+        rule, gaps = self._rule(protocol), protocol.gaps()
+        columns = tuple(
+            _layout_column(protocol, rule, setting, condition)
+            for setting in protocol.settings(self.dataset)
+            for condition in protocol.conditions(self.dataset, setting)
+        )
+        return Layout(
+            self.name,
+            protocol.name,
+            protocol.display_name,
+            protocol.table,
+            columns,
+            protocol.variant(),
+            protocol.axis,
+            gaps.law if gaps else "",
+        )
+
+
+def _layout_column(
+    protocol: Protocol, rule: SelectionRule, setting: Setting, condition: Condition
+) -> LayoutColumn:
+    heading = protocol.heading(setting, condition)
+    return LayoutColumn(
+        setting.name,
+        rule,
+        condition.name,
+        heading.header,
+        condition.long_name,
+        heading.rate,
+        heading.block,
+        condition.subset,
+    )
 
 
 def _setting_json(setting: Setting) -> dict[str, Any]:

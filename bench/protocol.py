@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 
 from bench.availability import Subset, long_subset_name, subset_name, subsets
 from bench.data import Dataset
+from bench.layout import Heading, TableKind
 from bench.spec import Frozen, SelectionRule
 
 Level = Literal["modality", "attribute"]
@@ -58,12 +59,38 @@ class Gaps:
     @property
     def words(self) -> str:
         """Say who loses what."""
+        share = ", ".join(f"{name} {percent(rate)}" for name, rate in self.rates)
+        share = share or f"{percent(self.rate)} of the present cells of each column"
+        return f"{share}; {self.law}"
+
+    @property
+    def law(self) -> str:
+        """Say what is taken away and how it is chosen, whatever the rate."""
         what = "modalities" if self.level == "modality" else "attributes of the tables"
         drawn = "each cell by its own coin" if self.independent else "exact counts per column"
-        given = f" ({self.given})" if self.given else ""
-        share = ", ".join(f"{name} {100 * rate:g} %" for name, rate in self.rates)
-        share = share or f"{100 * self.rate:g} % of the present cells of each column"
-        return f"{share}; {what}, {MECHANISMS[self.mechanism]}{given}, {drawn}"
+        relative = ", ".join(f"{name} {rate / self.rate:.4g}" for name, rate in self.rates)
+        relative = f" (relative to the rate: {relative})" if relative else ""
+        return f"{what}, {self._how}{relative}, {drawn}"
+
+    @property
+    def variant(self) -> str:
+        """Say the same in a title's length; to be at random is not worth a word there."""
+        what = "modalities" if self.level == "modality" else "attributes"
+        return what if self.mechanism == "mcar" else f"{what}, {self._how}"
+
+    @property
+    def _how(self) -> str:
+        return MECHANISMS[self.mechanism] + (f" ({self.given})" if self.given else "")
+
+
+def percent(rate: float) -> str:
+    """Write a share as `30 %`."""
+    return f"{100 * rate:g} %"
+
+
+def rate_of(gaps: Gaps | None) -> float:
+    """Return the rate of gaps, 0 without any."""
+    return gaps.rate if gaps else 0.0
 
 
 def gaps_of(value: Mapping[str, Any]) -> Gaps:
@@ -152,6 +179,8 @@ class Protocol(ABC):
     name: ClassVar[str]
     display_name: ClassVar[str]
     selection: ClassVar[SelectionRule] = "as-trained"
+    table: ClassVar[TableKind] = "subsets"
+    axis: ClassVar[str] = ""  # what the rates of the columns are shares of, where they are rates
     config_class: ClassVar[type[ProtocolConfig]] = ProtocolConfig
     config: Any  # an instance of config_class
 
@@ -166,9 +195,33 @@ class Protocol(ABC):
     def conditions(self, dataset: Dataset, setting: Setting) -> list[Condition]:
         """List the test conditions of a training setting."""
 
+    def heading(self, setting: Setting, condition: Condition) -> Heading:
+        """Say how tables head the column of this setting and condition."""
+        return Heading(condition.name)
+
+    def gaps(self) -> Gaps | None:
+        """Return the gaps that all columns share but for their rate, None if there are none."""
+        return None
+
+    def variant(self) -> str:
+        """Tell this protocol from itself with other gaps, in the length of a title."""
+        gaps = self.gaps()
+        return gaps.variant if gaps else ""
+
     def words(self) -> list[str]:
         """Say in a few lines who loses what, and when."""
         return []
+
+
+class RatesProtocol(Protocol):
+    """A protocol whose columns are missing rates."""
+
+    table = "rates"
+    config_class = RatesConfig
+
+    def gaps(self) -> Gaps | None:
+        """Return the gaps at the highest rate."""
+        return self.config.gaps(max(self.config.rates))
 
 
 def subset_condition(dataset: Dataset, subset: Subset) -> Condition:

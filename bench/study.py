@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BadData, BadRequest
 from bench.executors import WORKER_DIED, Executor, Outcome, Task
+from bench.layout import Layout
 from bench.request import Request
 from bench.sources import stamp_of_code
 from bench.spec import RunSpec, canonical_json, digest
@@ -47,21 +48,29 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """The cells of a request, and the data files behind them."""
+    """The cells of a request, the data files behind them, and the tables that they make."""
 
     cells: tuple[Cell, ...]
     files: tuple[tuple[str, int, int], ...]  # path, bytes, nanoseconds of the last change
+    layouts: tuple[Layout, ...] = ()
     limit: int | None = None  # only the first cells of the request, so many
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
-        return {"cells": [cell.to_json() for cell in self.cells], "files": list(self.files)}
+        return {
+            "cells": [cell.to_json() for cell in self.cells],
+            "files": list(self.files),
+            "layouts": [layout.to_json() for layout in self.layouts],
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Study:
         """Rebuild a study that crossed a process border."""
-        cells = tuple(Cell.from_json(cell) for cell in value["cells"])
-        return cls(cells, tuple((path, size, at) for path, size, at in value["files"]))
+        return cls(
+            tuple(Cell.from_json(cell) for cell in value["cells"]),
+            tuple((path, size, at) for path, size, at in value["files"]),
+            tuple(Layout.from_json(layout) for layout in value["layouts"]),
+        )
 
 
 def plan(request: Request) -> Study:
@@ -83,6 +92,7 @@ class Answer:
     n_trained: int
     n_found: int
     failed: tuple[Outcome, ...]
+    layouts: tuple[Layout, ...]
 
 
 def request_key(request: Request, limit: int | None) -> str:
@@ -114,7 +124,8 @@ def stored_answer(request: Request, study: StudyFolder, limit: int | None) -> An
         if folder.state == "done" and not set(conditions) <= set(folder.status()["conditions"]):
             return None
     folders = tuple(name for name, _ in entry["cells"])
-    return Answer(folders, 0, len(folders), ())
+    layouts = tuple(Layout.from_json(layout) for layout in entry["layouts"])
+    return Answer(folders, 0, len(folders), (), layouts)
 
 
 def stamp_of_file(path: str) -> list[int] | None:
@@ -154,7 +165,8 @@ def carry_out(
     for outcome in failed:
         if outcome.unreadable:
             raise BadData(outcome.error)
-    return Answer(tuple(cells), len(outcomes) - len(failed), found, failed)
+    n_trained = len(outcomes) - len(failed)
+    return Answer(tuple(cells), n_trained, found, failed, planned.layouts)
 
 
 def _skip(folder: RunFolder, cell: Cell) -> None:
@@ -196,6 +208,7 @@ def _note(request: Request, planned: Study, study: StudyFolder) -> None:
             for cell in planned.cells
         ],
         "files": [list(each) for each in planned.files],
+        "layouts": [layout.to_json() for layout in planned.layouts],
     }
     study.write_json("study.json", known)
 
@@ -239,4 +252,4 @@ def limited(study: Study, limit: int | None) -> Study:
         return study
     if limit < 1:
         raise BadRequest(f"--limit wants a number of runs from 1 on, got {limit}")
-    return Study(study.cells[:limit], study.files, limit)
+    return replace(study, cells=study.cells[:limit], limit=limit)

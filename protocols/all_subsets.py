@@ -37,19 +37,27 @@ class AllSubsets(Protocol):
 
     def settings(self, dataset: Dataset) -> list[Setting]:
         """List the one setting: complete, or at the training rate."""
-        rate = self.config.train_rate
-        return [Setting(Gaps(rate, self.config.level)) if rate else Setting()]
+        return [Setting(self.gaps())]
 
     def conditions(self, dataset: Dataset, setting: Setting) -> list[Condition]:
         """List the 2^M - 1 subsets."""
         return all_subset_conditions(dataset)
 
+    def gaps(self) -> Gaps | None:
+        """Return the gaps of training."""
+        rate = self.config.train_rate
+        return Gaps(rate, self.config.level) if rate else None
+
+    def variant(self) -> str:
+        """Name the training setting, unless it is the usual one."""
+        gaps = self.gaps()
+        return f"training: {gaps.name}" if gaps else ""
+
     def words(self) -> list[str]:
         """Say who loses what, and when."""
-        rate = self.config.train_rate
-        gaps = Gaps(rate, self.config.level).words if rate else "nothing but natural gaps"
+        gaps = self.gaps()
         return [
-            f"training and validation lack: {gaps}",
+            f"training and validation lack: {gaps.words if gaps else 'nothing but natural gaps'}",
             "test: every non-empty subset of the modalities, for the cases that have it",
         ]
 

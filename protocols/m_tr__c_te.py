@@ -9,22 +9,24 @@ Source: AlignedFusion paper (2026), table 1(a); the paper drops attributes at 0 
 from __future__ import annotations
 
 from bench.data import Dataset
+from bench.layout import Heading
 from bench.protocol import (
     AS_THEY_ARE,
     Condition,
-    Protocol,
-    RatesConfig,
+    RatesProtocol,
     Setting,
+    percent,
+    rate_of,
     rates_in_words,
 )
 
 
-class MissingTrainCompleteTest(Protocol):
+class MissingTrainCompleteTest(RatesProtocol):
     """Train at each rate, test on what cases have."""
 
     name = "m-tr+c-te"
     display_name = "M-Tr+C-Te"
-    config_class = RatesConfig
+    axis = "share of cells absent in training and validation; test cases as they are"
 
     def settings(self, dataset: Dataset) -> list[Setting]:
         """List one setting per rate."""
@@ -34,9 +36,14 @@ class MissingTrainCompleteTest(Protocol):
         """List the one condition: cases as they are."""
         return [AS_THEY_ARE]
 
+    def heading(self, setting: Setting, condition: Condition) -> Heading:
+        """Head a column by its rate in training."""
+        rate = rate_of(setting.gaps)
+        return Heading(percent(rate), rate)
+
     def words(self) -> list[str]:
         """Say who loses what, and when."""
-        gaps = self.config.gaps(max(self.config.rates))
+        gaps = self.gaps()
         return [
             f"training and validation at {rates_in_words(self.config.rates)}; at the highest: "
             + (gaps.words if gaps else "nothing but natural gaps"),

@@ -11,6 +11,7 @@ class Natural(Protocol):
 
     name = "natural"
     display_name = "Natural gaps"
+    table = "single"
 
     def conditions(self, dataset: Dataset, setting: Setting) -> list[Condition]:
         """List the one condition: cases as they are."""

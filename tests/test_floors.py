@@ -18,7 +18,7 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 # package may import each other, plugins never.
 FLOORS = [
     "errors seeds availability plugin_file",
-    "spec pictures data metrics statistics",
+    "spec layout pictures data metrics statistics",
     "blocks method attribute_fusion shallow protocol dataset patterns splits encoders "
     "sources store results captions tables report request",
     "methods datasets protocols",
