@@ -1,9 +1,10 @@
 """Read a picture file as uint8, as a square or at its own size, or say why it cannot be used.
 
-What is read: pictures of 8 bits or less per channel without transparency, one frame per file (PNG,
-JPEG, TIFF, BMP, GIF, WebP). The whole picture is scaled to the square: the aspect is not kept,
-nothing is cropped. Scaling is bilinear over the full footprint of each new pixel (antialiased) and
-works on uint8. An orientation tag is not obeyed: a lesion mask has none, and both must agree.
+What is read: pictures of 8 bits or less per channel without transparency (an alpha channel that
+hides nothing is dropped), one frame per file (PNG, JPEG, TIFF, BMP, GIF, WebP). For a square the
+whole picture is scaled: the aspect is not kept, nothing is cropped. Scaling is bilinear over the
+full footprint of each new pixel (antialiased) and works on uint8. An orientation tag is not obeyed:
+a lesion mask has none, and both must agree.
 
 Anything that would need a decision on the data (which frame, what shows through, how 16 bits become
 8) is refused rather than guessed.
@@ -26,6 +27,8 @@ from bench.errors import BadData
 MAX_PIXELS = 64 * 1024 * 1024  # H x W; a small file can claim to be larger and fill the memory
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MODES = frozenset({"1", "L", "P", "RGB"})
+ALPHA_MODES = frozenset({"LA", "RGBA"})
+OPAQUE = 255
 # What Pillow's decoders let through on damaged files.
 DAMAGE = (
     OSError,
@@ -87,7 +90,7 @@ def _loaded(path: Path) -> Image.Image:
             with Image.open(path, formats=FORMATS) as image:
                 _check(image, path)
                 image.load()
-                return image
+                return _without_alpha(image, path)
     except FileNotFoundError as error:
         raise BadData(f"{path}: no such picture file; complete the release") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -106,10 +109,23 @@ def _check(image: Image.Image, path: Path) -> None:
         raise BadData(f"{path}: the file holds several frames; keep the one that is meant")
     if _is_deep(image):
         raise BadData(f"{path}: the picture has more than 8 bits per channel; convert it to 8 bits")
-    if image.mode.endswith(("A", "a")) or "transparency" in image.info:
-        raise BadData(f"{path}: the picture has transparency; convert it to grey or RGB")
-    if image.mode not in MODES:
+    if "transparency" in image.info:
+        raise _transparent(path)
+    if image.mode not in MODES | ALPHA_MODES:
         raise BadData(f"{path}: the picture is {image.mode}; convert it to 8-bit grey or RGB")
+
+
+def _without_alpha(image: Image.Image, path: Path) -> Image.Image:
+    """Drop an alpha channel that hides nothing: some programs write one into every picture."""
+    if image.mode not in ALPHA_MODES:
+        return image
+    if image.getchannel("A").getextrema() != (OPAQUE, OPAQUE):
+        raise _transparent(path)
+    return image.convert(image.mode.removesuffix("A"))
+
+
+def _transparent(path: Path) -> BadData:
+    return BadData(f"{path}: the picture has transparency; convert it to grey or RGB")
 
 
 def _is_deep(image: Image.Image) -> bool:

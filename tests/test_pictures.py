@@ -152,8 +152,17 @@ def test_a_floating_point_picture_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
-def test_an_alpha_channel_is_refused(tmp_path: Path, mode: str) -> None:
-    refused(saved(tmp_path, Image.new(mode, (4, 4))), "transparency")
+def test_transparency_is_refused(tmp_path: Path, mode: str) -> None:
+    image = noise(mode)
+    image.putpixel((3, 4), (*(9,) * (len(mode) - 1), 254))
+    refused(saved(tmp_path, image), "transparency")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_an_alpha_channel_that_hides_nothing_is_dropped(tmp_path: Path, mode: str) -> None:
+    plain = saved(tmp_path, noise(mode[:-1]))
+    with_alpha = saved(tmp_path, noise(mode), "alpha.png")
+    assert (read_picture(with_alpha, 8, 3) == read_picture(plain, 8, 3)).all()
 
 
 def test_a_transparent_palette_entry_is_refused(tmp_path: Path) -> None:
