@@ -152,6 +152,32 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Re
     return requests.checked(requests.Request, asked | {"settings": settings}, "run")
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def plan(context: typer.Context) -> int:
+    """Print what `run` would do with the same flags: runs, states, reasons, time."""
+    return int(app(["run", *context.args, "--dry-run"], standalone_mode=False) or 0)
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[str, typer.Argument(help="name of a dataset")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="DATASET.KEY=VALUE")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
+    include: Include = None,
+) -> int:
+    """Check a dataset and print its modalities, classes, gaps and leaks."""
+    from bench.preparation import prepare_lines
+    from bench.request import settings_of
+
+    settings = settings_of(tuple(set_ or ())).get(dataset, {})
+    for line in prepare_lines(dataset, settings, data_root, include or []):
+        print(line)
+    return 0
+
+
 @app.command("list")
 def list_plugins(
     kind: Annotated[
@@ -231,6 +257,47 @@ def table(
     from bench.session import print_study
 
     print_study(_study(out, study), output)
+    return 0
+
+
+@app.command()
+def complexity(
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", help="NAME or NAME:PRESET")
+    ] = None,
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d")] = None,
+    preset: Annotated[str | None, typer.Option(help="quick (default) or another size")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file under the flags")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE")] = None,
+    per_subset: Annotated[bool, typer.Option(help="a column for each subset")] = False,
+    batch: Annotated[int, typer.Option(help="cases at a time, for time and memory")] = 1,
+    repeats: Annotated[int, typer.Option(help="timed passes; the median counts")] = 20,
+    replay: Annotated[str | None, typer.Option(help="rebuild a paper's table: table4")] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
+    data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
+    include: Include = None,
+    override: Override = False,
+    output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
+) -> int:
+    """Count parameters, MACs, time and memory of methods on a dataset; train nothing."""
+    from bench.session import print_built
+
+    if replay is not None:
+        from bench.table4 import replayed
+
+        print_built([replayed(replay)], output)
+        return 0
+    flags = {
+        "methods": method, "datasets": dataset, "preset": preset, "precision": precision,
+        "device": device, "threads": threads, "data_root": str(data_root) if data_root else None,
+        "include": [str(path) for path in include or ()], "override": override,
+    }  # fmt: skip
+    request = _request(flags, config, set_ or [])
+    from bench.complexity_tables import Effort, complexity_tables
+
+    print_built(complexity_tables(request, Effort(batch, repeats, per_subset)), output)
     return 0
 
 

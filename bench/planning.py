@@ -14,8 +14,8 @@ from bench.data import Dataset
 from bench.errors import BadConfig, BadRequest, unknown
 from bench.layout import Layout, LayoutColumn
 from bench.method import Config, Plugin
-from bench.patterns import pattern_digest, training_pattern
-from bench.protocol import Condition, Protocol, Setting
+from bench.patterns import pattern_digest, test_pattern, training_pattern
+from bench.protocol import Condition, Protocol, Setting, condition_of
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
 from bench.runner import Context, load_dataset, resolve_device, resolve_precision
 from bench.sources import own_hash, sources_hash
@@ -136,6 +136,8 @@ class _Arena:
                 share = self.recipe.valid_share
                 split = make_split(self.split_on, fold, self.n_folds, seed, share)
                 pattern = training_pattern(self.dataset, setting, split, (fold, seed))
+                for condition in conditions:  # what cannot be drawn is refused before any run
+                    test_pattern(self.dataset, condition_of(condition), split, (fold, seed))
                 fitted_on = np.concatenate([split.train, split.valid])
                 common = {
                     "dataset": self.name,

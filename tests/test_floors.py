@@ -22,10 +22,10 @@ FLOORS = [
     "blocks method attribute_fusion shallow protocol dataset patterns splits encoders "
     "sources store results captions tables report request",
     "methods datasets protocols",
-    "registry scaffold plugin_listing plugin_info conformance inference engine",
+    "leakscan registry scaffold plugin_listing plugin_info conformance inference complexity table4 engine",
     "runner reports",
-    "executors progress study planning",
-    "session cli __main__",
+    "executors progress study planning complexity_tables",
+    "preparation session cli __main__",
 ]
 PLACES = {
     unit: (level, place)
@@ -40,8 +40,8 @@ UPWARD = {
 }
 
 TORCH = (
-    "blocks method attribute_fusion shallow encoders methods conformance inference engine runner "
-    "planning"
+    "blocks method attribute_fusion shallow encoders methods conformance inference complexity "
+    "table4 engine runner planning complexity_tables"
 )
 
 
