@@ -146,6 +146,8 @@ class _StageRun:
             best, best_state, waited = -math.inf, None, 0
             for epoch in range(self.n_epochs):
                 row = self._epoch(epoch, optimiser)
+                if row["valid"] is None:  # the last weights stay
+                    continue
                 if row["valid"] > best:
                     best, waited = row["valid"], 0
                     best_state = copy.deepcopy(self.model.state_dict())
@@ -165,9 +167,8 @@ class _StageRun:
         self.progress = replace(self.progress, epoch=epoch, step=self.step)
         self.model.train()
         self.model.method.on_epoch_start(self.progress)
-        terms = [self._step(index, optimiser) for index in self._batches(epoch)]
-        means = _mean_terms(terms, self.stage.name, epoch)
-        valid, score_kind = self._validate()
+        means = _mean_terms(self._steps(epoch, optimiser), self.stage.name, epoch)
+        valid, score_kind = self._validate(epoch)
         row = {"stage": self.stage.name, "epoch": epoch, "n_epochs": self.n_epochs} | {
             "lr": self.recipe.lr * factor,
             "losses": means,
@@ -177,6 +178,16 @@ class _StageRun:
         }
         self.log(row)
         return row
+
+    def _steps(self, epoch: int, optimiser: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
+        terms = []
+        try:
+            for index in self._batches(epoch):
+                terms.append(self._step(index, optimiser))
+        except Exception:
+            _mean_terms(terms, self.stage.name, epoch)  # a loss that was NaN explains what followed
+            raise
+        return terms
 
     def _step(self, index: Tensor, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
         self.progress = replace(self.progress, step=self.step)
@@ -206,10 +217,16 @@ class _StageRun:
             yield index.to(self.train.label.device)
 
     @torch.no_grad()
-    def _validate(self) -> tuple[float, str]:
+    def _validate(self, epoch: int) -> tuple[float | None, str]:
+        """Return the score that chooses the weights and what it is; None: nothing to choose by."""
         scored = predict([Member(self.model)], self.valid.inputs, self.asks)
         if not any(len(each.rows) for each in scored):
-            return 0.0, "no validation case serves"
+            return None, "no validation case serves"
+        if not all(np.isfinite(each.proba).all() for each in scored):
+            raise NonFiniteLoss(
+                f"validation predictions are not finite in stage {self.stage.name!r}, after epoch "
+                f"{epoch}; lower the learning rate or check the inputs"
+            )
         return selection_score(self.valid_label, scored)
 
 
@@ -298,16 +315,18 @@ def _optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
 
 def _mean_terms(terms: list[dict[str, Tensor]], stage: str, epoch: int) -> dict[str, float]:
     """Average each named term over the steps of an epoch; refuse what is not finite."""
-    totals: dict[str, list[float]] = {}
-    names = sorted({name for step in terms for name in step})
-    for name in names:
-        there = [(s, step[name]) for s, step in enumerate(terms) if name in step]
-        values = torch.stack([value for _, value in there]).float().cpu()
-        if not values.isfinite().all():
-            s = there[int((~values.isfinite()).nonzero()[0])][0]
-            raise NonFiniteLoss(
-                f"loss term {name!r} is {values[~values.isfinite()][0].item()} in stage {stage!r}, "
-                f"epoch {epoch}, step {s}; lower the learning rate or check the inputs"
-            )
-        totals[name] = values.tolist()
-    return {name: float(np.mean(values)) for name, values in totals.items()}
+    means: dict[str, float] = {}
+    wrong: list[tuple[int, str, float]] = []  # step, name, value
+    for name in sorted({name for step in terms for name in step}):
+        there = [s for s, step in enumerate(terms) if name in step]
+        values = torch.stack([terms[s][name] for s in there]).float().cpu()
+        places = (~values.isfinite()).nonzero().flatten().tolist()
+        wrong += [(there[i], name, values[i].item()) for i in places]
+        means[name] = float(np.mean(values.tolist()))
+    if wrong:
+        s, name, value = min(wrong)  # the earliest: what follows it is its consequence
+        raise NonFiniteLoss(
+            f"loss term {name!r} is {value} in stage {stage!r}, epoch {epoch}, step {s}; "
+            "lower the learning rate or check the inputs"
+        )
+    return means
