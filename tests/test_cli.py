@@ -11,12 +11,11 @@ import torch
 from PIL import Image
 
 import bench
-from bench.cli import main
 from bench.plugin_file import plugin_name
+from tests.command_line import PLUGINS, call, included
 
-ROOT = Path(bench.__file__).parents[1]
-PLUGINS = ROOT / "tests" / "plugins"
-TOY = ("--include", str(PLUGINS / "toy_release.py"), "--dataset", "toy-release")
+ROOT = PLUGINS.parents[1]
+TOY = (*included("toy_release"), "--dataset", "toy-release")
 QUICK = ("--folds", "0", "--set", "recipe.epochs=1", "--quiet")
 
 
@@ -37,15 +36,6 @@ def release(tmp_path: Path) -> Path:
         Image.new("L", (8, 8), 8 * case).save(root / "pictures" / f"c{case}.png")
     (root / "cases.csv").write_text("\n".join(lines) + "\n")
     return root
-
-
-def call(*arguments: str) -> int:
-    """Run the command line in this process and return its exit code."""
-    with pytest.raises(SystemExit) as exit_:
-        main([str(argument) for argument in arguments])
-    code = exit_.value.code
-    assert isinstance(code, int)
-    return code
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
