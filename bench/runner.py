@@ -288,8 +288,19 @@ def _training(material: Material) -> Training:
     return Training(spec.recipe, chosen, keys, len(material.dataset.classes))
 
 
+def untrained(material: Material, device: torch.device) -> tuple[Model, Preprocessor]:
+    """Build the model of a run without pretrained weights, and what prepares its inputs."""
+    train = material.split.train
+    preprocessor = fit_preprocessor(material.dataset, train, material.availability)
+    return _builder(material, preprocessor, device, load_weights=False)(None), preprocessor
+
+
 def _builder(
-    material: Material, preprocessor: Preprocessor, device: torch.device
+    material: Material,
+    preprocessor: Preprocessor,
+    device: torch.device,
+    *,
+    load_weights: bool = True,
 ) -> Callable[[Stage | None], Model]:
     spec, dataset = material.spec, material.dataset
     keys = (spec.dataset, spec.fold, spec.n_folds, spec.seed)
@@ -300,7 +311,13 @@ def _builder(
         name = "" if stage is None else stage.name
         torch.manual_seed(seed_for("encoders", *keys, name))
         separate = method_class.separate_encoders(material.config)
-        encoders = Encoders(dataset.modalities, preprocessor, spec.encoder, separate=separate)
+        encoders = Encoders(
+            dataset.modalities,
+            preprocessor,
+            spec.encoder,
+            separate=separate,
+            load_weights=load_weights,
+        )
         torch.manual_seed(seed_for("initialisation", *keys, name))
         task = encoders.task(dataset.classes, spec.recipe.d_model)
         method = method_class(task, material.config)

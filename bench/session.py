@@ -18,6 +18,7 @@ from bench.study import Answer, Study
 
 if TYPE_CHECKING:
     from bench.results import RunResult
+    from bench.tables import Table
 
 FORMATS = ("markdown", "latex", "csv")
 
@@ -105,14 +106,20 @@ def print_tables(
 ) -> None:
     """Print the tables of these runs, in their order, or of all runs of the study."""
     _check_format(output)
-    from bench import tables
     from bench.registry import Registry
     from bench.report import ReportOptions
     from bench.results import load_results
 
     results: list[RunResult] = load_results(folder, names)
     report = Registry().load("report", "subsets")()
-    built = report.build(results, ReportOptions(preset=budget))
+    print_built(report.build(results, ReportOptions(preset=budget)), output)
+
+
+def print_built(built: Sequence[Table], output: str) -> None:
+    """Print tables in a format."""
+    _check_format(output)
+    from bench import tables
+
     if output == "csv":
         print("".join(tables.to_csv(each, header=not i) for i, each in enumerate(built)), end="")
         return
