@@ -13,6 +13,8 @@ import csv
 import hashlib
 import io
 import os
+import zipfile
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +67,7 @@ def find_root(name: str, data_root: Path | None, needed_paths: Sequence[str]) ->
     """Find the folder that holds a release.
 
     It is the folder that was given (`--data-root`, or else the environment variable
-    BENCH_DATA_DIR), or the sub-folder of it that is named after the dataset.
+    BENCH_DATA_DIR), or the sub-folder of it that is named after the dataset (- may be _).
 
     Args:
         name: the dataset's name.
@@ -104,8 +106,8 @@ def find_layout(
             f"{DATA_VARIABLE} to the folder that holds {asked}"
         )
     folder = Path(given).expanduser()
-    named = folder / name
-    candidates = [named, folder] if named.is_dir() else [folder]
+    named = [folder / each for each in (name, name.replace("-", "_"))]
+    candidates = [*filter(Path.is_dir, named), folder]
     missing = {
         (candidate, layout): [path for path in needed if not (candidate / path).exists()]
         for candidate in candidates
@@ -225,6 +227,68 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise BadData(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from error
+
+
+def read_matrix(path: Path, n_columns: int) -> np.ndarray:
+    """Read a file of numbers that are parted by blanks, one record per line, without a header.
+
+    Args:
+        path: a UTF-8 file; empty lines are skipped.
+        n_columns: numbers in a record.
+
+    Returns:
+        (N, n_columns) float64.
+
+    Raises:
+        BadData: not readable, or a line with other than finite numbers or with another count.
+    """
+    rows = []
+    for line, text in enumerate(_text(path).splitlines(), start=1):
+        words = text.split()
+        if words and len(words) != n_columns:
+            raise BadData(f"{path}, line {line}: {len(words)} numbers, not {n_columns}; mend it")
+        if words:
+            rows.append(_finite(words, f"{path}, line {line}"))
+    return np.array(rows).reshape(-1, n_columns)
+
+
+def _finite(words: Sequence[str], where: str) -> np.ndarray:
+    """Return the numbers of one record."""
+    try:
+        values = np.array(words, np.float64)
+    except ValueError as error:
+        raise BadData(f"{where}: {error}; mend the line") from error
+    if not np.isfinite(values).all():
+        word = words[int(np.isfinite(values).argmin())]
+        raise BadData(f"{where}: {word!r} is no finite number; mend the line")
+    return values
+
+
+def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Read arrays of an .npz file; nothing is unpickled.
+
+    Args:
+        path: the file; arrays that are not asked for are left alone.
+        shapes: by name of an array, the shape that it must have; -1 stands for any length.
+
+    Raises:
+        BadData: not readable, or an array is missing, of Python objects or of another shape.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in shapes}
+    except KeyError as error:
+        raise BadData(f"{path}: {error.args[0]}; get the file again") from error
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or "damaged, of another kind, or with objects"
+        raise BadData(f"{path}: no readable .npz ({reason}); get the file again") from error
+    for name, shape in shapes.items():
+        found = arrays[name].shape
+        if len(found) != len(shape) or any(
+            w not in (-1, n) for w, n in zip(shape, found, strict=True)
+        ):
+            raise BadData(f"{path}: {name} has shape {found}, not {shape}; get the file again")
+    return arrays
 
 
 def bad_cell(column: pd.Series, position: int, wanted: str, *, source: str) -> BadData:

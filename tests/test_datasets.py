@@ -18,6 +18,8 @@ from bench.dataset import (
     fingerprint_files,
     label_codes,
     numbers,
+    read_arrays,
+    read_matrix,
     read_table,
 )
 from bench.datasets.busbra import ATTRIBUTES, Busbra, BusbraConfig
@@ -418,6 +420,39 @@ def test_tables_that_break_the_promise_are_refused(
 def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadData, match="cannot be read"):
         read_table(tmp_path / "t.csv", ["a"])
+
+
+def test_matrix_of_numbers_skips_empty_lines_and_keeps_their_count(tmp_path: Path) -> None:
+    path = written(tmp_path / "m", " 1  2.5\n\n-3e2\t4\n")
+    assert read_matrix(path, 2).tolist() == [[1, 2.5], [-300, 4]]
+    assert read_matrix(written(tmp_path / "empty", "\n"), 2).shape == (0, 2)
+    with pytest.raises(BadData, match="line 1: 2 numbers, not 3"):
+        read_matrix(path, 3)
+    with pytest.raises(BadData, match="line 3: 'inf' is no finite number"):
+        read_matrix(written(path, "1 2\n\n1 inf\n"), 2)
+
+
+def test_arrays_are_read_by_name_and_shape(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=np.ones((2, 3)), words=np.array(["a"]))
+    assert read_arrays(path, {"x": (-1, 3)})["x"].tolist() == [[1] * 3] * 2
+    with pytest.raises(BadData, match=r"a.npz: x has shape \(2, 3\), not \(2,\)"):
+        read_arrays(path, {"x": (2,)})
+    with pytest.raises(BadData, match=r"a.npz: y is not a file"):
+        read_arrays(path, {"y": (2,)})
+
+
+def test_files_that_hold_no_plain_arrays_are_refused_and_nothing_is_unpickled(
+    tmp_path: Path,
+) -> None:
+    np.savez(tmp_path / "objects.npz", x=np.array([None]))
+    np.save(tmp_path / "single.npy", np.ones(1))
+    np.savez(tmp_path / "whole.npz", x=np.ones(99))
+    written(tmp_path / "cut.npz", (tmp_path / "whole.npz").read_bytes()[:400])
+    written(tmp_path / "text.npz", "x")
+    for name in ("objects.npz", "single.npy", "cut.npz", "text.npz", "gone.npz"):
+        with pytest.raises(BadData, match=f"{name}: no readable .npz"):
+            read_arrays(tmp_path / name, {"x": (-1,)})
 
 
 def test_a_blank_where_none_may_be_is_named() -> None:
