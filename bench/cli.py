@@ -301,6 +301,21 @@ def complexity(
     return 0
 
 
+@app.command()
+def cite(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="methods and datasets; default: all")
+    ] = None,
+    include: Include = None,
+    override: Override = False,
+) -> int:
+    """Print BibTeX of the papers behind methods, with the citations of datasets as notes."""
+    from bench.citations import cite_lines
+
+    print("\n".join(cite_lines(names or [], include or [], override=override)).strip())
+    return 0
+
+
 def _study(out: Path, name: str) -> StudyFolder:
     from bench.store import StudyFolder
 

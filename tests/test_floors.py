@@ -22,7 +22,8 @@ FLOORS = [
     "blocks method attribute_fusion shallow protocol dataset patterns splits encoders "
     "sources store results captions tables report request",
     "methods datasets protocols",
-    "leakscan registry scaffold plugin_listing plugin_info conformance inference complexity table4 engine",
+    "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
+    "complexity table4 engine",
     "runner reports",
     "executors progress study planning complexity_tables",
     "preparation session cli __main__",
