@@ -46,6 +46,8 @@ def _describe(kind: Kind, found: Found, plugin: Any) -> Iterator[str]:
         yield from _method_lines(plugin)
     if kind == "dataset":
         yield from _dataset_lines(plugin)
+    if kind == "protocol":
+        yield from ["", f"model selection: {plugin.selection}", *plugin().words()]
     config = getattr(plugin, "config_class", None)
     if config is not None and config.model_fields:
         yield from _settings(found.name, config)

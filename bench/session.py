@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import study as studies
 from bench.errors import BadRequest
 from bench.executors import Inline, Processes, Task
 from bench.progress import listener
+from bench.reporting import Asked, check_format, print_tables
 from bench.request import Request
 from bench.store import StudyFolder
 from bench.study import Answer, Study
-
-if TYPE_CHECKING:
-    from bench.results import RunResult
-    from bench.tables import Table
-
-FORMATS = ("markdown", "latex", "csv")
 
 
 class Session:
@@ -29,7 +24,7 @@ class Session:
     def __init__(self, request: Request, *, jobs: int, quiet: bool, output: str):
         if jobs < 1:
             raise BadRequest(f"--jobs wants a number from 1 on, got {jobs}")
-        _check_format(output)
+        check_format(output)
         self.request = request
         self.jobs = jobs
         self.quiet = quiet
@@ -45,24 +40,19 @@ class Session:
                 answer = studies.carry_out(
                     self.request, planned, folder.create(), executor, fail_fast=fail_fast
                 )
-        print_tables(folder, answer.folders, self.output, self.request.budget)
+        asked = Asked(answer.folders, answer.layouts, self.request.budget)
+        print_tables(folder, asked, self.output)
         self._say(answer, folder)
         return 1 if answer.failed else 0
 
     def dry_run(self, limit: int | None) -> int:
-        """Print what would be run."""
-        from bench.plugin_listing import aligned
+        """Print what would be run, and how long it would take."""
+        from bench.outlook import outlook_lines
 
         folder = StudyFolder(Path(self.request.out), self.request.study)
         with self._executor() as executor:
             planned = studies.limited(self._plan(executor), limit)
-        lines = [("run", "conditions", "state")]
-        for cell in planned.cells:
-            run = folder.run(cell.spec)
-            state = cell.reason and f"not applicable: {cell.reason}"
-            state = state or ("done" if cell.is_done(run) else "to do")
-            lines.append((cell.spec.folder, str(len(cell.conditions)), state))
-        print("\n".join(aligned(lines)))
+        print("\n".join(outlook_lines(self.request, planned, folder, self.jobs)))
         return 0
 
     def _plan(self, executor: Any) -> Study:
@@ -84,44 +74,3 @@ class Session:
             said = f"{answer.n_trained} runs carried out, {answer.n_found} found finished"
             failed = f", {len(answer.failed)} failed" if answer.failed else ""
             print(f"{said}{failed}; predictions are in {folder.path}", file=sys.stderr)
-
-
-def _check_format(output: str) -> None:
-    if output not in FORMATS:
-        raise BadRequest(f"--format wants one of {', '.join(FORMATS)}, got {output!r}")
-
-
-def print_study(folder: StudyFolder, output: str) -> None:
-    """Print the tables of all that was ever asked of a study, in the order of asking."""
-    known = folder.read_json("study.json")["requests"] if folder.has("study.json") else {}
-    asked = list(known.values())
-    names = dict.fromkeys(name for entry in asked for name, _ in entry["cells"])
-    budgets = {Request(**entry["asked"]).budget for entry in asked}
-    budget = budgets.pop() if len(budgets) == 1 else ""
-    print_tables(folder, list(names) or None, output, budget)
-
-
-def print_tables(
-    folder: StudyFolder, names: Sequence[str] | None, output: str, budget: str
-) -> None:
-    """Print the tables of these runs, in their order, or of all runs of the study."""
-    _check_format(output)
-    from bench.registry import Registry
-    from bench.report import ReportOptions
-    from bench.results import load_results
-
-    results: list[RunResult] = load_results(folder, names)
-    report = Registry().load("report", "subsets")()
-    print_built(report.build(results, ReportOptions(preset=budget)), output)
-
-
-def print_built(built: Sequence[Table], output: str) -> None:
-    """Print tables in a format."""
-    _check_format(output)
-    from bench import tables
-
-    if output == "csv":
-        print("".join(tables.to_csv(each, header=not i) for i, each in enumerate(built)), end="")
-        return
-    write = tables.to_latex if output == "latex" else tables.to_markdown
-    print("\n\n".join(write(each).rstrip() for each in built))

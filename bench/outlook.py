@@ -1,0 +1,83 @@
+"""`bench plan`: the cells of a study, what is done, what cannot run and why, and how long it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+
+from bench.plugin_listing import aligned
+from bench.request import Request
+from bench.store import StudyFolder
+from bench.study import Cell, Study
+
+
+def outlook_lines(
+    request: Request, planned: Study, folder: StudyFolder, jobs: int
+) -> Iterator[str]:
+    """Say in words who loses what, list the cells with their states, and estimate the time."""
+    yield from _protocol_lines(request)
+    known = _known_seconds(folder)
+    rows = [("run", "conditions", "state")]
+    todo: list[float | None] = []
+    for cell in planned.cells:
+        state = _state(cell, folder)
+        if state == "to do":
+            todo.append(_expected_seconds(cell, known))
+        rows.append((cell.spec.folder, str(len(cell.conditions)), state))
+    yield from aligned(rows)
+    yield f"{len(planned.cells)} runs, {len(todo)} to do; {_estimate(todo, jobs)}"
+
+
+def _protocol_lines(request: Request) -> Iterator[str]:
+    from bench.study import registry_of
+
+    registry = registry_of(request.include, request.override)
+    for name in request.protocols:
+        plugin = registry.load("protocol", name)
+        fields = plugin.config_class.model_fields
+        values = {key: value for key, value in request.gaps.items() if key in fields}
+        config = plugin.config_class(**values | request.settings.get(name, {}))
+        yield f"{name}: " + "; ".join(plugin(config).words())
+
+
+def _state(cell: Cell, folder: StudyFolder) -> str:
+    if cell.reason:
+        return f"not applicable: {cell.reason}"
+    run = folder.run(cell.spec)
+    if cell.is_done(run):
+        return "done"
+    reason = run.reason()
+    return f"to do (failed: {reason})" if reason else "to do"
+
+
+def _known_seconds(folder: StudyFolder) -> dict[tuple[str, str], list[float]]:
+    """Collect the seconds of finished runs by row and dataset, and by dataset alone."""
+    known: dict[tuple[str, str], list[float]] = {}
+    for run in folder.runs() if folder.exists() else ():
+        status = run.status()
+        if status["state"] == "done":
+            spec = run.spec()
+            seconds = status["fit_seconds"] + status["predict_seconds"]
+            row = f"{spec['method']}:{spec['preset']}"
+            for key in ((row, spec["dataset"]), ("", spec["dataset"])):
+                known.setdefault(key, []).append(seconds)
+    return known
+
+
+def _expected_seconds(cell: Cell, known: dict[tuple[str, str], list[float]]) -> float | None:
+    """Expect what like runs took: the row on this dataset, else any row on it."""
+    row = f"{cell.spec.method}:{cell.spec.preset}"
+    for key in ((row, cell.spec.dataset), ("", cell.spec.dataset)):
+        if key in known:
+            return median(known[key])
+    return None
+
+
+def _estimate(todo: Sequence[float | None], jobs: int) -> str:
+    if not todo:
+        return "nothing to wait for"
+    told = [seconds for seconds in todo if seconds is not None]
+    if not told:
+        return "no finished run on this data yet, so no estimate of time"
+    minutes = sum(told) / len(told) * len(todo) / min(jobs, len(todo)) / 60
+    return f"about {minutes:.1f} minutes with {jobs} at a time, by runs that are done"
