@@ -6,12 +6,13 @@ can be read without its study. What differs between rows is said per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from bench.results import Repeat, RowRuns, cases_scored, constant_conditions, metric_named
+from bench.results import Repeat, RowRuns, cases_scored, constant_places, metric_named
 
 if TYPE_CHECKING:
+    from bench.layout import LayoutColumn
     from bench.results import RunResult
 
 SELECTION = {
@@ -46,14 +47,17 @@ def per_row(rows: Sequence[RowRuns], say: Callable[[RunResult], str]) -> str:
 
 def metrics_sentence(metrics: Sequence[str], n_classes: int) -> str:
     """Say what the numbers are, for K classes; 0 if no run says how many."""
+    units = {metric_named(name).unit for name in metrics}
     names = []
     for name in metrics:
-        long_name = metric_named(name).long_name
+        metric = metric_named(name)
+        long_name = metric.long_name
         if name == "AUC" and n_classes:
             several = f"macro one-versus-rest over {n_classes} classes"
             long_name += f", {'of the second class' if n_classes == 2 else several}"
-        names.append(f"{name}: {long_name}")
-    return "; ".join(names) + "; in percent."
+        in_percent = ", in percent" if metric.unit == "%" and len(units) > 1 else ""
+        names.append(f"{name}: {long_name}{in_percent}")
+    return "; ".join(names) + ("; in percent." if units == {"%"} else ".")
 
 
 def repeats_sentence(repeats: Sequence[Repeat]) -> str:
@@ -70,10 +74,30 @@ def _count(n: int, word: str) -> str:
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
-def average_sentence(n_repeats: int) -> str:
+def average_sentence(n_repeats: int, *, in_blocks: bool = False) -> str:
     """Say what the column AVG is."""
     spread = ", ± the sample SD of these over repeats" if n_repeats > 1 else ""
-    return f"AVG: mean over repeats of each repeat's mean over the columns{spread}."
+    where = "of its block" if in_blocks else ""
+    columns = f"the columns {where}".strip()
+    return f"AVG: mean over repeats of each repeat's mean over {columns}{spread}."
+
+
+def expected_sentence(weights: Mapping[str, float]) -> str:
+    """Say what the column Expected is."""
+    said = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+    return f"Expected: the mean score if the conditions have these probabilities: {said}."
+
+
+def worst_sentence(metrics: Sequence[str]) -> str:
+    """Say what the column Worst is."""
+    losses = [name for name in metrics if metric_named(name).better == "lower"]
+    highest = f" (the highest {listed(losses)})" if losses else ""
+    return f"Worst: the lowest mean of a row's columns{highest}, with the column in brackets."
+
+
+def common_cases_sentence(n_cases: int) -> str:
+    """Say that a table is restricted."""
+    return f"Restricted to the {_count(n_cases, 'case')} that every column has."
 
 
 def cases_sentence(rows: Sequence[RowRuns], counts: Iterable[int]) -> str:
@@ -85,7 +109,7 @@ def cases_sentence(rows: Sequence[RowRuns], counts: Iterable[int]) -> str:
 
 
 def columns_sentence(conditions: Mapping[str, str]) -> str:
-    """Explain the columns by their long names; those made of others explain themselves."""
+    """Explain columns, header -> long name; those made of others explain themselves."""
     simple = {long for long in conditions.values() if "+" not in long}
     shown = {
         name: long
@@ -96,6 +120,62 @@ def columns_sentence(conditions: Mapping[str, str]) -> str:
         return ""
     rest = "; the others combine these" if len(shown) < len(conditions) else ""
     return f"Columns: {', '.join(f'{name} = {long}' for name, long in shown.items())}{rest}."
+
+
+def gaps_sentences(rows: Sequence[RowRuns], columns: Sequence[LayoutColumn]) -> list[str]:
+    """Say how the draws of the gaps went: realised rates, and turns that passed to other cases."""
+    runs = [run for row in rows for run in row.done]
+    draws = {"in training": _training_draws(runs), "at test": _test_draws(runs, columns)}
+    sentences = [_realised(where, found) for where, found in draws.items() if found]
+    passed = {
+        f"{where}, {rate}": sum(draw["n_displaced"] for draw in each.values())
+        for where, found in draws.items()
+        for rate, each in found.items()
+    }
+    n_passed = sum(passed.values())
+    if n_passed:
+        said = "; ".join(f"{n} {where}" for where, n in passed.items() if n)
+        sentences.append(
+            f"The draw is not completely at random: {n_passed} turns fell on a case's last cell "
+            f"and passed to another case ({said})."
+        )
+    return sentences
+
+
+Draws = dict[str, dict[Hashable, Mapping[str, Any]]]  # rate -> what was drawn -> how it went
+
+
+def _training_draws(runs: Iterable[RunResult]) -> Draws:
+    """Collect the draws of training gaps; methods share them."""
+    draws: Draws = {}
+    for run in runs:
+        gaps, drawn = run.spec["setting"].get("gaps"), run.facts.get("gaps")
+        if gaps and drawn:
+            draws.setdefault(_percent(gaps["rate"]), {})[run.setting, run.repeat] = drawn
+    return draws
+
+
+def _test_draws(runs: Iterable[RunResult], columns: Sequence[LayoutColumn]) -> Draws:
+    rates = {column.condition: _percent(column.rate) for column in columns if column.rate}
+    draws: Draws = {}
+    for run in runs:
+        for condition, drawn in run.facts.get("condition_gaps", {}).items():
+            if condition in rates and drawn["realised"]:
+                draws.setdefault(rates[condition], {})[condition, run.repeat] = drawn
+    return draws
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:g} %"
+
+
+def _realised(where: str, draws: Draws) -> str:
+    said = []
+    for rate, each in draws.items():
+        shares = [100 * share for draw in each.values() for share in draw["realised"].values()]
+        low, high = f"{min(shares):.1f}", f"{max(shares):.1f}"
+        said.append(f"{low if low == high else f'{low} to {high}'} % at {rate}")
+    return f"Realised {where}, range over columns and repeats: {', '.join(said)}."
 
 
 def budget_sentence(rows: Sequence[RowRuns], preset: str) -> str:
@@ -152,15 +232,19 @@ def _encoder(config: Mapping[str, object]) -> str:
     return f"{config['image']} ({weights}{', frozen' if config.get('frozen') else ''})"
 
 
-def constant_sentences(rows: Sequence[RowRuns], conditions: Sequence[str]) -> list[str]:
+def constant_sentences(rows: Sequence[RowRuns], columns: Sequence[LayoutColumn]) -> list[str]:
     """Say of each row where it predicts one and the same for all cases of a column."""
-    tested = {name for row in rows for run in row.done for name in run.parts}
+    tested = {
+        (run.setting, condition) for row in rows for run in row.done for condition in run.parts
+    }
+    names = {column.place: column.name for column in columns if column.place in tested}
     sentences = []
     for row in rows:
-        constant = [name for name in constant_conditions(row.done) if name in conditions]
+        constant = constant_places(row.done, list(names))
         if constant:
-            everywhere = set(constant) == tested & set(conditions)
-            where = "each column" if everywhere else f"column {listed(constant)}"
+            everywhere = len(constant) == len(names)
+            listing = listed(names[place] for place in constant)
+            where = "each column" if everywhere else f"column {listing}"
             sentences.append(
                 f"{row.label} is exactly 50.00 AUC in {where}: its prediction is the same for all "
                 "cases there."

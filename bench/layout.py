@@ -21,7 +21,7 @@ class Heading:
 
     header: str
     rate: float | None = None  # share of absent cells, where the columns are rates
-    block: str = ""  # title that it shares with the columns beside it: `training 30 %`
+    block: str = ""  # title that it shares with the columns beside it: `train 30 %`
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class LayoutColumn:
     def place(self) -> tuple[str, str]:
         """Training setting and condition: rows of different rules share it."""
         return self.setting, self.condition
+
+    @property
+    def name(self) -> str:
+        """Its header with its block."""
+        return f"{self.header} ({self.block})" if self.block else self.header
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,15 @@ class Layout:
     def trainings(self) -> set[tuple[str, str]]:
         """The training settings and rules of its runs."""
         return {(column.setting, column.selection) for column in self.columns}
+
+    def unblocked(self) -> Layout:
+        """Move the title of an only block into that of the table."""
+        blocks = {column.block for column in self.columns}
+        if len(blocks) != 1:
+            return self
+        variant = ", ".join(filter(None, [self.variant, *blocks]))
+        columns = tuple(replace(column, block="") for column in self.columns)
+        return replace(self, variant=variant, columns=columns)
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""

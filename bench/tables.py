@@ -35,6 +35,7 @@ class Cell:
     marks: tuple[str, ...] = ()  # stars, and the letters of footnotes
     best: bool = False
     second: bool = False
+    note: str = ""  # short, in brackets after the value: the column that is the worst
     n: int | None = None  # cases behind the value
     n_repeats: int | None = None  # repeats behind the value
 
@@ -63,6 +64,8 @@ class Column:
     n: int | None = None  # cases; None: not a matter of cases (an average over columns)
     better: Literal["higher", "lower", "neither"] = "higher"
     marks: tuple[str, ...] = ()  # letters of footnotes
+    block: str = ""  # parts the columns of a metric: `train 30 %`
+    training: str = ""  # name of the training setting, as CSV names it
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Table:
         blocks: dict[str, list[int]] = {}
         for index, column in enumerate(self.columns):
             title = f"{column.group} ({column.unit})" if column.unit else column.group
+            title += f", {column.block}" if column.block else ""
             blocks.setdefault(title, []).append(index)
         return list(blocks.items())
 
@@ -213,7 +217,8 @@ def _markdown_cell(cell: Cell) -> str:
     elif cell.second:
         number = f"_{number}_"
     spread = f" ± {cell.deviation}" if cell.deviation else ""
-    return number + spread + _markdown_marks(cell.marks)
+    note = f" ({_markdown(cell.note)})" if cell.note else ""
+    return number + spread + note + _markdown_marks(cell.marks)
 
 
 def _markdown_marks(marks: Sequence[str]) -> str:
@@ -332,7 +337,8 @@ def _latex_cell(cell: Cell) -> str:
     elif cell.second:
         number = rf"\second{{{number}}}"
     spread = rf"\pms{{{cell.deviation}}}" if cell.deviation else ""
-    return number + spread + _latex_marks(cell.marks, r"\sig")
+    note = rf"\,{{\scriptsize({_latex(cell.note)})}}" if cell.note else ""
+    return number + spread + note + _latex_marks(cell.marks, r"\sig")
 
 
 def _latex_marks(marks: Sequence[str], command: str) -> str:
@@ -377,6 +383,7 @@ CSV_FIELDS = (
     "table",
     "group",
     "row",
+    "training",
     "condition",
     "condition_name",
     "metric",
@@ -407,14 +414,14 @@ def _csv_lines(table: Table) -> Iterator[list[str]]:
     for group in table.groups:
         for row in group.rows:
             for column, cell in zip(table.columns, row.cells, strict=True):
-                names = [table.title, group.title, row.label, column.key]
+                names = [table.title, group.title, row.label, column.training, column.key]
                 names += [column.long_header, column.group, column.unit]
                 numbers = [cell.value, cell.spread, cell.n, cell.n_repeats]
                 marks = " ".join([*row.marks, *column.marks, *cell.marks])
                 yield [
                     *map(_csv_text, names),
                     *("" if number is None else str(number) for number in numbers),
-                    _csv_text("" if cell.value is not None else cell.text),
+                    _csv_text(cell.note if cell.value is not None else cell.text),
                     _csv_text(marks),
                 ]
 

@@ -56,7 +56,7 @@ class MissingTrainMissingTest(RatesProtocol):
     def heading(self, setting: Setting, condition: Condition) -> Heading:
         """Head a column by its rate at test, and a block of them by their rate in training."""
         rate = rate_of(condition.gaps)
-        return Heading(percent(rate), rate, f"training {percent(rate_of(setting.gaps))}")
+        return Heading(percent(rate), rate, f"train {percent(rate_of(setting.gaps))}")
 
     def gaps(self) -> Gaps | None:
         """Return the gaps at the highest rate of training and test."""

@@ -19,14 +19,14 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 FLOORS = [
     "errors seeds availability plugin_file",
     "spec layout pictures data metrics statistics",
-    "blocks method attribute_fusion shallow protocol dataset patterns splits encoders "
-    "sources store results captions tables report request",
+    "simulation blocks method attribute_fusion shallow protocol dataset patterns splits encoders "
+    "sources store results subgroups monotonicity captions tables report score_table request",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",
     "runner reports",
     "executors progress study planning complexity_tables",
-    "preparation session cli __main__",
+    "preparation reporting session cli __main__",
 ]
 PLACES = {
     unit: (level, place)

@@ -46,8 +46,8 @@ def test_the_columns_of_a_rates_protocol_are_rates_where_it_varies_them() -> Non
         ("", "30 %", "attribute-30", "as-is"),
     ]
     assert shown(both) == [
-        ("training 50 %", "0 %", "attribute-50", "as-is"),
-        ("training 50 %", "30 %", "attribute-50", "attribute-30"),
+        ("train 50 %", "0 %", "attribute-50", "as-is"),
+        ("train 50 %", "30 %", "attribute-50", "attribute-30"),
     ]
     assert [each.rate for each in train.columns] == [0.0, 0.3]
     assert [each.kind for each in (test, train, both)] == ["rates"] * 3
@@ -65,7 +65,7 @@ def test_a_grid_has_a_block_of_columns_per_training_rate() -> None:
         )
     )
     blocks = [each.block for each in study.layouts[0].columns]
-    assert blocks == ["training 0 %"] * 2 + ["training 20 %"] * 2
+    assert blocks == ["train 0 %"] * 2 + ["train 20 %"] * 2
 
 
 def test_a_training_that_protocols_share_is_in_the_layout_of_each() -> None:

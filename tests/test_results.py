@@ -16,11 +16,12 @@ import pytest
 from bench.errors import BadData, BadRequest, UnknownName
 from bench.results import (
     RunResult,
-    by_table,
     cases_scored,
-    constant_conditions,
+    constant_places,
+    layouts_of,
     load_results,
     rows_of,
+    runs_of,
     score_grid,
     scores,
     summarise,
@@ -37,6 +38,8 @@ from tests.synthetic_runs import (
     run_spec,
     skipped,
 )
+
+PLACES = [("complete", "0"), ("complete", "1")]
 
 
 @pytest.fixture
@@ -141,7 +144,7 @@ def test_avg_is_over_repeats_of_each_repeats_mean() -> None:
         result(binary({"0": ACC_50_AUC_75, "1": ACC_100_AUC_100}), seed=0),
         result(binary({"0": ACC_100_AUC_100, "1": ACC_0_AUC_0}), seed=1),
     ]
-    found = score_grid(runs, ("0", "1")).average("AUC", ["0", "1"])
+    found = score_grid(runs, PLACES).average("AUC", PLACES)
     assert found.mean == pytest.approx((0.875 + 0.5) / 2)
     assert found.spread == pytest.approx(0.375 / math.sqrt(2))
 
@@ -160,11 +163,11 @@ def test_a_repeat_with_an_undefined_column_is_left_out_of_avg() -> None:
         result(binary({"0": ACC_50_AUC_75, "1": ACC_100_AUC_100}), fold=0),
         result(binary({"0": (0.2, 0.3), "1": ACC_0_AUC_0}), fold=1),  # labels 0, 0: one class
     ]
-    grid = score_grid(runs, ("0", "1"))
-    found = grid.average("AUC", ["0", "1"])
+    grid = score_grid(runs, PLACES)
+    found = grid.average("AUC", PLACES)
     assert (found.mean, found.n_repeats, found.undefined) == (0.875, 1, ((1, 0),))
-    assert grid.cell("AUC", "0").undefined == ((1, 0),)
-    assert grid.cell("ACC", "0").n_repeats == 2
+    assert grid.cell("AUC", PLACES[0]).undefined == ((1, 0),)
+    assert grid.cell("ACC", PLACES[0]).n_repeats == 2
 
 
 def test_cases_are_counted_once_over_seeds_and_folds() -> None:
@@ -173,9 +176,8 @@ def test_cases_are_counted_once_over_seeds_and_folds() -> None:
         result(binary({"0": ACC_50_AUC_75}), seed=1),
         result(binary({"0": ACC_50_AUC_75}, first_case=4), fold=1),
     ]
-    assert len(cases_scored(runs, "0")) == 8
-    assert len(cases_scored(runs, "1")) == 2
-    assert score_grid(runs, ("0",)).n_cases == {"0": 8}
+    assert [len(cases_scored(runs, place)) for place in PLACES] == [8, 2]
+    assert score_grid(runs, PLACES).n_cases == {PLACES[0]: 8, PLACES[1]: 2}
 
 
 def test_runs_are_sorted_into_tables_and_rows_in_the_order_given() -> None:
@@ -186,9 +188,13 @@ def test_runs_are_sorted_into_tables_and_rows_in_the_order_given() -> None:
         result(None, method="b", dataset="x", seed=1, split="other", pattern="other"),
         result(None, method="b", dataset="x", setting={"name": "mcar"}),
     ]
-    tables = by_table(runs)
-    assert list(tables) == [("y", "complete"), ("x", "complete"), ("x", "mcar")]
-    rows = rows_of(tables["x", "complete"])
+    layouts = layouts_of(runs)
+    assert [each.title for each in layouts] == [
+        "y, training: complete",
+        "x, training: complete",
+        "x, training: mcar",
+    ]
+    rows = rows_of(runs_of(runs, layouts[1]))
     assert [(row.label, len(row.runs)) for row in rows] == [("b", 2), ("a", 1)]
 
 
@@ -214,8 +220,9 @@ def test_constant_predictions_are_found_per_column() -> None:
         result(binary({"0": ACC_50_AUC_50, "1": ACC_50_AUC_50, "01": ACC_50_AUC_50[:1]})),
         result(binary({"0": (0.4,) * 4, "1": ACC_50_AUC_75, "01": (0.4,)}), seed=1),
     ]
-    assert constant_conditions(runs) == ["0"]
-    assert constant_conditions([]) == []
+    places = [("complete", condition) for condition in ("0", "1", "01", "absent")]
+    assert constant_places(runs, places) == [("complete", "0")]
+    assert constant_places([], places) == []
 
 
 def test_reading_results_imports_no_torch() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from bench.errors import UnknownName
 from bench.report import ReportOptions
+from bench.reporting import tables_of
 from bench.reports.subsets import PLUGIN
-from bench.results import load_results
+from bench.results import layouts_of, load_results
 from bench.spec import Recipe
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_csv, to_latex, to_markdown
@@ -33,7 +34,9 @@ def study(tmp_path: Path) -> StudyFolder:
 
 
 def build(study: StudyFolder, **options: object) -> list[Table]:
-    return PLUGIN().build(load_results(study), ReportOptions(**options))  # type: ignore[arg-type]
+    results = load_results(study)
+    asked = ReportOptions(**options)  # type: ignore[arg-type]
+    return [PLUGIN().build(results, layout, asked) for layout in layouts_of(results)]
 
 
 def only(study: StudyFolder, **options: object) -> Table:
@@ -152,7 +155,8 @@ def test_a_row_with_fewer_repeats_says_what_became_of_the_rest(study: StudyFolde
 def test_a_study_of_failures_alone_is_a_table(study: StudyFolder) -> None:
     failed(study, "no such file", method="a")
     table = only(study)
-    assert [each.text for each in table.rows[0].cells] == ["failed", "failed"]
+    assert {each.text for each in table.rows[0].cells} == {"failed"}
+    assert "Columns: - = no run has finished." in table.caption
     assert "failed" in to_markdown(table)
 
 
@@ -246,7 +250,7 @@ def test_each_dataset_and_setting_has_its_table_with_rows_in_the_order_given(
     finished(study, scores, dataset="x", setting={"name": "mcar"})
     results = load_results(study)
     results.sort(key=lambda each: (each.setting, each.row), reverse=True)
-    tables = PLUGIN().build(results)
+    tables = [PLUGIN().build(results, layout) for layout in layouts_of(results)]
     assert [table.title for table in tables] == [
         "x, training: mcar",
         "x, training: complete",
@@ -268,11 +272,13 @@ def test_differing_configurations_of_one_name_are_never_averaged(study: StudyFol
 
 def test_columns_and_metrics_can_be_chosen(study: StudyFolder) -> None:
     finished(study, binary({"0": ACC_50_AUC_75, "1": ACC_100_AUC_100}))
-    table = only(study, conditions=("1",), metrics=("AUC",), digits=1)
-    assert [each.key for each in table.columns] == ["1", "AVG"]
-    assert table.rows[0].cells[1].number == "100.0"
+    results = load_results(study)
+    options = ReportOptions(metrics=("AUC",), digits=1)
+    (table,) = tables_of(results, layouts_of(results), options, conditions=("1", "0"))
+    assert [each.key for each in table.columns] == ["1", "0", "AVG"]
+    assert table.rows[0].cells[0].number == "100.0"
     with pytest.raises(UnknownName, match="no tested condition is named '2'"):
-        only(study, conditions=("2",))
+        tables_of(results, layouts_of(results), options, conditions=("2",))
 
 
 def test_every_writer_prints_the_report(study: StudyFolder) -> None:

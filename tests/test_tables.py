@@ -208,6 +208,7 @@ def test_csv_has_a_line_per_row_condition_and_metric_with_unrounded_numbers(tabl
         "table": "Derm7pt",
         "group": "binary",
         "row": "cmml",
+        "training": "",
         "condition": "0",
         "condition_name": "",
         "metric": "AUC",
@@ -234,3 +235,25 @@ def test_csv_disarms_formulas(text: str) -> None:
     line = next(csv.DictReader(io.StringIO(to_csv(one))))
     assert line["row"] == "'" + text.strip()
     assert line["mean"] == "-1.5"
+
+
+def test_columns_of_one_metric_stand_in_blocks_with_titles() -> None:
+    heads = (
+        Column("0", "0 %", "AUC", unit="%", block="training 0 %", training="complete"),
+        Column("0", "0 %", "AUC", unit="%", block="training 50 %", training="attribute-50"),
+    )
+    one = Table("t", heads, (RowGroup("", (Row("a", values(1.0, 2.0)),)),))
+    assert one.blocks() == [("AUC (%), training 0 %", [0]), ("AUC (%), training 50 %", [1])]
+    lines = list(csv.DictReader(io.StringIO(to_csv(one))))
+    assert [(each["metric"], each["training"]) for each in lines] == [
+        ("AUC", "complete"),
+        ("AUC", "attribute-50"),
+    ]
+
+
+def test_a_note_follows_the_number_in_brackets() -> None:
+    cell = Cell(71.251, 0.5, note="1_2", marks=("a",), best=True)
+    one = Table("t", columns("Worst"), (RowGroup("", (Row("a", (cell,)),)),))
+    assert "**71.25** ± 0.50 (1_2) [a]" in to_markdown(one)
+    assert r"\best{71.25}\pms{0.50}\,{\scriptsize(1\_2)}\sig{a}" in to_latex(one)
+    assert next(csv.DictReader(io.StringIO(to_csv(one))))["text"] == "1_2"

@@ -1,0 +1,104 @@
+"""Where a method scores worse with more: pairs of conditions of which one contains the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.layout import LayoutColumn
+from bench.results import Metric, RowRuns, RunResult, metric_named
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A pair of columns in which the larger one scores worse by mean over repeats."""
+
+    smaller: LayoutColumn
+    larger: LayoutColumn
+    score_smaller: float  # on the cases of both columns
+    score_larger: float
+
+
+def contains(larger: LayoutColumn, smaller: LayoutColumn) -> bool:
+    """Tell whether every case has under one condition all that it has under the other, and more.
+
+    A subset contains its parts, and patterns are nested: what is there at 30 % is there at 10 %.
+    """
+    if larger.setting != smaller.setting or larger.block != smaller.block:
+        return False
+    if larger.subset is not None and smaller.subset is not None:
+        return set(smaller.subset) < set(larger.subset)
+    if larger.rate is None or smaller.rate is None:
+        return False
+    return larger.rate < smaller.rate and larger.condition != smaller.condition
+
+
+def violations(
+    row: RowRuns, columns: Sequence[LayoutColumn], metric: Metric
+) -> tuple[list[Violation], int]:
+    """Compare all pairs of nested columns on the cases that both have.
+
+    Returns:
+        The pairs in which the larger scores worse, and the number of pairs compared.
+    """
+    sign = 1.0 if metric.better == "higher" else -1.0
+    found, n_pairs = [], 0
+    for smaller in columns:
+        for larger in columns:
+            if not contains(larger, smaller):
+                continue
+            means = _means(row.trained(smaller.setting).done, smaller, larger, metric)
+            n_pairs += means is not None
+            if means is not None and sign * (means[0] - means[1]) > 1e-12:
+                found.append(Violation(smaller, larger, *means))
+    return found, n_pairs
+
+
+def _means(
+    runs: Sequence[RunResult], first: LayoutColumn, second: LayoutColumn, metric: Metric
+) -> tuple[float, float] | None:
+    """Return the means over repeats of both columns on their common cases; None without any."""
+    pairs = []
+    for run in runs:
+        if first.condition in run.parts and second.condition in run.parts:
+            pair = _pair(run, first.condition, second.condition, metric)
+            if not np.isnan(pair).any():
+                pairs.append(pair)
+    if not pairs:
+        return None
+    low, high = np.mean(pairs, axis=0)
+    return float(low), float(high)
+
+
+def _pair(run: RunResult, first: str, second: str, metric: Metric) -> tuple[float, float]:
+    parts = run.parts[first], run.parts[second]
+    common = np.intersect1d(parts[0][0], parts[1][0])
+    scores = []
+    for case, label, proba in parts:
+        kept = np.isin(case, common)
+        scores.append(metric.score(label[kept], proba[kept])[0])
+    return scores[0], scores[1]
+
+
+def monotonicity_sentence(
+    row: RowRuns, columns: Sequence[LayoutColumn], metrics: Sequence[str]
+) -> str:
+    """List a row's violations: `AUC: 01 84.10 below 0 85.20`; empty if nothing was compared."""
+    said = []
+    for metric in map(metric_named, metrics):
+        found, n_pairs = violations(row, columns, metric)
+        if n_pairs:
+            listing = f": {', '.join(_said(each, metric) for each in found)}" if found else ""
+            said.append(f"{metric.name} in {len(found)} of {n_pairs} pairs{listing}")
+    if not said:
+        return ""
+    return f"{row.label} scores worse with more than with a part of it: {'; '.join(said)}."
+
+
+def _said(found: Violation, metric: Metric) -> str:
+    scores = (metric.factor * found.score_larger, metric.factor * found.score_smaller)
+    larger, smaller = (f"{score:.{metric.digits}f}" for score in scores)
+    word = "below" if metric.better == "higher" else "above"
+    return f"{found.larger.name} {larger} {word} {found.smaller.name} {smaller}"

@@ -1,0 +1,185 @@
+"""Print the tables of a study from what it stored; nothing is trained, no torch is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bench.errors import BadRequest, unknown
+from bench.layout import Layout, merged
+from bench.report import DEFAULTS, Report, ReportOptions
+from bench.request import Request
+
+if TYPE_CHECKING:
+    from bench.results import RunResult
+    from bench.store import StudyFolder
+    from bench.tables import Table
+
+FORMATS = ("markdown", "latex", "csv")
+REPORTS = {"subsets": "subsets", "single": "subsets", "rates": "rates"}  # by kind of layout
+
+
+def check_format(output: str) -> None:
+    """Refuse a format that no writer has.
+
+    Raises:
+        BadRequest: names those there are.
+    """
+    if output not in FORMATS:
+        raise BadRequest(f"--format wants one of {', '.join(FORMATS)}, got {output!r}")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was ever asked of a study, in the order of asking."""
+
+    names: tuple[str, ...]  # of run folders; empty: nothing is noted
+    layouts: tuple[Layout, ...]
+    budget: str  # empty where requests differ
+
+    @classmethod
+    def of(cls, folder: StudyFolder) -> Asked:
+        """Read the notes of a study."""
+        known = folder.read_json("study.json")["requests"] if folder.has("study.json") else {}
+        entries = list(known.values())
+        names = dict.fromkeys(name for entry in entries for name, _ in entry["cells"])
+        layouts = [Layout.from_json(each) for entry in entries for each in entry["layouts"]]
+        budgets = {Request(**entry["asked"]).budget for entry in entries}
+        return cls(tuple(names), tuple(layouts), budgets.pop() if len(budgets) == 1 else "")
+
+    def results(self, folder: StudyFolder) -> list[RunResult]:
+        """Read the runs that were asked for, or all of a study without notes."""
+        from bench.results import load_results
+
+        return load_results(folder, self.names or None)
+
+
+def print_study(
+    folder: StudyFolder,
+    output: str,
+    options: ReportOptions = DEFAULTS,
+    conditions: Sequence[str] = (),
+) -> None:
+    """Print the tables of all that was ever asked of a study.
+
+    Args:
+        folder: where it lies.
+        output: the format.
+        options: what is wanted of each table.
+        conditions: the columns wanted, in order; empty: all.
+
+    Raises:
+        BenchError: what is wanted does not fit the study.
+    """
+    check_format(output)
+    print_tables(folder, Asked.of(folder), output, options, conditions)
+
+
+def print_tables(
+    folder: StudyFolder,
+    asked: Asked,
+    output: str,
+    options: ReportOptions = DEFAULTS,
+    conditions: Sequence[str] = (),
+) -> None:
+    """Print the tables of some runs; the arguments are those of `print_study`."""
+    check_format(output)
+    results = asked.results(folder)
+    chosen = layouts_with_runs(asked, results)
+    built = tables_of(results, chosen, replace(options, preset=asked.budget), conditions)
+    print_built(built, output)
+
+
+def print_built(built: Sequence[Table], output: str) -> None:
+    """Print tables in a format."""
+    check_format(output)
+    from bench import tables
+
+    if output == "csv":
+        print("".join(tables.to_csv(each, header=not i) for i, each in enumerate(built)), end="")
+        return
+    write = tables.to_latex if output == "latex" else tables.to_markdown
+    print("\n\n".join(write(each).rstrip() for each in built))
+
+
+def layouts_with_runs(asked: Asked, results: Sequence[RunResult]) -> list[Layout]:
+    """List the tables to be shown: those asked for, or one per training if none is noted."""
+    from bench.results import layouts_of, runs_of
+
+    wanted = merged(asked.layouts) if asked.layouts else layouts_of(results)
+    return [layout for layout in wanted if runs_of(results, layout)]
+
+
+def tables_of(
+    results: Sequence[RunResult],
+    layouts: Sequence[Layout],
+    options: ReportOptions,
+    conditions: Sequence[str] = (),
+) -> list[Table]:
+    """Make a table per layout, each with the report of its kind.
+
+    Raises:
+        BenchError: what is wanted fits none of the layouts.
+    """
+    from bench.registry import Registry
+
+    chosen = _with_column(narrowed(layouts, conditions), results, options.by)
+    _check_weights(chosen, options.weights)
+    registry = Registry()
+    reports: dict[str, Report] = {
+        kind: registry.load("report", REPORTS[kind])() for kind in {each.kind for each in chosen}
+    }
+    return [reports[layout.kind].build(results, layout, options) for layout in chosen]
+
+
+def narrowed(layouts: Sequence[Layout], conditions: Sequence[str]) -> list[Layout]:
+    """Keep the columns of these conditions, in their order, and the layouts that have any.
+
+    Raises:
+        UnknownName: one of them was never tested.
+    """
+    if not conditions:
+        return list(layouts)
+    known = {column.condition for layout in layouts for column in layout.columns}
+    for name in conditions:
+        if name not in known:
+            raise unknown("tested condition", name, known)
+    chosen = [
+        replace(
+            layout,
+            columns=tuple(
+                column
+                for name in conditions
+                for column in layout.columns
+                if column.condition == name
+            ),
+        )
+        for layout in layouts
+    ]
+    return [layout for layout in chosen if layout.columns]
+
+
+def _with_column(
+    layouts: Sequence[Layout], results: Sequence[RunResult], by: str
+) -> Sequence[Layout]:
+    """Leave out the datasets without this column, unless none has it: the report refuses those."""
+    from bench.results import runs_of
+    from bench.subgroups import known_columns
+
+    if not by:
+        return layouts
+    chosen = [each for each in layouts if by in known_columns(runs_of(results, each))]
+    return chosen or layouts[:1]
+
+
+def _check_weights(layouts: Sequence[Layout], weights: Mapping[str, float]) -> None:
+    known = [{column.condition for column in layout.columns} for layout in layouts]
+    for name in weights:
+        if not any(name in each for each in known):
+            raise unknown("tested condition", name, set().union(*known))
+    if weights and not any(set(weights) <= each for each in known):
+        raise BadRequest(
+            f"--weight names conditions of different tables ({', '.join(weights)}); "
+            "weigh those of one table at a time"
+        )
