@@ -254,7 +254,7 @@ def table(
     output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
 ) -> int:
     """Print the tables of a study from its stored predictions."""
-    from bench.session import print_study
+    from bench.reporting import print_study
 
     print_study(_study(out, study), output)
     return 0
@@ -282,7 +282,7 @@ def complexity(
     output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
 ) -> int:
     """Count parameters, MACs, time and memory of methods on a dataset; train nothing."""
-    from bench.session import print_built
+    from bench.reporting import print_built
 
     if replay is not None:
         from bench.table4 import replayed
