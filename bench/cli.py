@@ -4,112 +4,164 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
 from bench import __version__
 from bench.errors import BadRequest, BenchError
 
 if TYPE_CHECKING:
     from bench.request import Request
+    from bench.session import Session
     from bench.store import StudyFolder
 
-# The base of the command line's faults: of typer's own copy of click, or of the installed one.
-CommandLineFault: type[Exception] = next(
-    each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
+Command = Callable[..., int]
+Decorator = Callable[[Command], Command]
+
+PATH = click.Path(path_type=Path)
+
+
+def _joined(*options: Decorator) -> Decorator:
+    """Make one decorator of options that several commands share."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):  # so that --help lists them in this order
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_include_option = click.option(
+    "--include", type=PATH, multiple=True, help="a plugin file or folder of yours; runs its code"
+)
+_plugin_options = _joined(
+    _include_option, click.option("--override", is_flag=True, help="let it take a built-in's name")
+)
+_study_options = _joined(
+    click.option("--study", default="main", show_default=True, help="name of the study"),
+    click.option(
+        "--out", type=PATH, default="results", show_default=True, help="folder of all studies"
+    ),
+)
+_format_option = click.option(
+    "--format", "output", default="markdown", show_default=True, help="markdown, latex or csv"
 )
 
-app = typer.Typer(
-    name="bench",
-    help="Train methods for missing modalities, score every availability pattern, print the table.",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+# No option of a request has a default here: those of `bench.request.Request` stand below the
+# configuration file, and a default of ours would override it.
+_request_options = _joined(
+    click.option("--method", "-m", "methods", multiple=True, help="NAME or NAME:PRESET"),
+    click.option("--dataset", "-d", "datasets", multiple=True, help="default: wdbc"),
+    click.option("--preset", help="quick (default) or another size"),
+    click.option("--config", type=PATH, help="YAML file under the flags"),
+    click.option("--set", "pairs", multiple=True, help="SECTION.KEY=VALUE"),
+    click.option("--precision", help="auto (default), float32 or bf16"),
+    click.option("--device", help="auto (default), cpu or cuda"),
+    click.option("--threads", type=int, help="threads of each process; default: 1"),
+    click.option("--data-root", type=PATH, help="folder of the dataset's files"),
+    _plugin_options,
+    _format_option,
+)
+_run_options = _joined(
+    _request_options,
+    click.option("--protocol", "-p", "protocols", multiple=True, help="default: all-subsets"),
+    click.option("--folds", help="0-4 or 0,2; default: all"),
+    click.option("--n-folds", type=int, help="number of folds"),
+    click.option("--seeds", help="0-2 or 0,7; default: the dataset's"),
+    click.option("--split", help="leave-one-group-out=COLUMN: fold k tests its k-th value"),
+    click.option("--rates", help="missing rates: 0,0.1,0.3"),
+    click.option("--level", help="what is missing: modality or attribute"),
+    click.option("--mechanism", help="mcar, unequal, mar, mnar-value, mnar-label or block"),
+    click.option("--given", help="the column of mar and block"),
+    click.option("--independent", is_flag=True, help="each cell by its own coin"),
+    click.option("--train-rate", type=float, help="missing in training"),
+    click.option("--balance", help="none, weights or batches"),
+    click.option("--train-dropout", help="own, none or uniform"),
+    click.option("--selection", help="all-subsets, as-trained, complete"),
+    click.option("--floor/--no-floor", default=None, help="the shallow floor; default: with it"),
+    click.option("--out", type=PATH, help="folder of all studies; default: results"),
+    click.option("--study", help="name of the study; default: main"),
+    click.option("--limit", type=int, help="only the first runs"),
+    click.option("--jobs", "-j", default=1, show_default=True, help="runs at a time"),
+    click.option("--quiet", "-q", is_flag=True, help="no progress"),
 )
 
-Include = Annotated[
-    list[Path] | None,
-    typer.Option("--include", help="a plugin file or folder of yours; runs its code"),
-]
-Override = Annotated[bool, typer.Option("--override", help="let it take a built-in's name")]
-Out = Annotated[Path, typer.Option("--out", help="folder of all studies")]
-StudyName = Annotated[str, typer.Option("--study", help="name of the study below --out")]
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="bench %(version)s")
+@click.pass_context
+def app(context: click.Context) -> int:
+    """Train methods for missing modalities, score every availability pattern, print the table."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+    return 0
 
 
 @app.command()
-def run(
-    method: Annotated[
-        list[str] | None, typer.Option("--method", "-m", help="NAME or NAME:PRESET")
-    ] = None,
-    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d")] = None,
-    protocol: Annotated[list[str] | None, typer.Option("--protocol", "-p")] = None,
-    preset: Annotated[str | None, typer.Option(help="quick (default) or another size")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file under the flags")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE")] = None,
-    folds: Annotated[str | None, typer.Option(help="0-4 or 0,2; default: all")] = None,
-    n_folds: Annotated[int | None, typer.Option(help="number of folds")] = None,
-    seeds: Annotated[str | None, typer.Option(help="0-2 or 0,7; default: the dataset's")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="leave-one-group-out=COLUMN: fold k tests its k-th value")
-    ] = None,
-    rates: Annotated[str | None, typer.Option(help="missing rates: 0,0.1,0.3")] = None,
-    level: Annotated[
-        str | None, typer.Option(help="what is missing: modality or attribute")
-    ] = None,
-    mechanism: Annotated[
-        str | None, typer.Option(help="mcar, unequal, mar, mnar-value, mnar-label or block")
-    ] = None,
-    given: Annotated[str | None, typer.Option(help="the column of mar and block")] = None,
-    independent: Annotated[
-        bool | None, typer.Option("--independent", help="each cell by its own coin")
-    ] = None,
-    train_rate: Annotated[float | None, typer.Option(help="missing in training")] = None,
-    balance: Annotated[str | None, typer.Option(help="none, weights or batches")] = None,
-    train_dropout: Annotated[str | None, typer.Option(help="own, none or uniform")] = None,
-    selection: Annotated[str | None, typer.Option(help="all-subsets, as-trained, complete")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto (default), float32, bf16")] = None,
-    device: Annotated[str | None, typer.Option(help="auto (default), cpu, cuda")] = None,
-    threads: Annotated[int | None, typer.Option(help="threads of each process; default 1")] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="runs at a time")] = 1,
-    floor: Annotated[bool | None, typer.Option(help="add the shallow floor (default)")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
-    include: Include = None,
-    override: Override = False,
-    out: Annotated[
-        Path | None, typer.Option(help="folder of all studies; default: results")
-    ] = None,
-    study: Annotated[str | None, typer.Option(help="name of the study; default: main")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the runs and stop")] = False,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="stop at the first failed run")
-    ] = False,
-    limit: Annotated[int | None, typer.Option(help="only the first runs")] = None,
-    output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="no progress")] = False,
-) -> int:
+@_run_options
+@click.option("--dry-run", is_flag=True, help="print the runs and stop")
+@click.option("--fail-fast", is_flag=True, help="stop at the first failed run")
+def run(*, limit: int | None, dry_run: bool, fail_fast: bool, **flags: Any) -> int:
     """Train what is not trained yet, test every condition, print the table."""
-    flags: dict[str, Any] = {
-        "methods": method, "datasets": dataset, "protocols": protocol, "preset": preset,
-        "folds": folds, "n_folds": n_folds, "seeds": seeds, "balance": balance,
-        "train_dropout": train_dropout, "selection": selection, "precision": precision,
-        "device": device, "threads": threads, "floor": floor,
-        "data_root": str(data_root) if data_root else None,
-        "include": [str(path) for path in include or ()], "override": override or None,
-        "out": str(out) if out else None, "study": study,
-    }  # fmt: skip
-    flags["split_by"] = _split_by(split)
-    gaps = {"rates": _rates(rates), "level": level, "mechanism": mechanism, "given": given,
-            "independent": independent, "train_rate": train_rate}  # fmt: skip
-    flags["gaps"] = {key: value for key, value in gaps.items() if value is not None}
-    request = _request(flags, config, set_ or [])
+    session = _session(**flags)
+    return session.dry_run(limit) if dry_run else session.run(limit, fail_fast=fail_fast)
+
+
+@app.command()
+@_run_options
+def plan(*, limit: int | None, **flags: Any) -> int:
+    """Print what `run` would do with the same flags: runs, states, reasons, time."""
+    return _session(**flags).dry_run(limit)
+
+
+def _session(
+    *,
+    config: Path | None,
+    pairs: tuple[str, ...],
+    jobs: int,
+    quiet: bool,
+    output: str,
+    **flags: Any,
+) -> Session:
+    request = _request(_fields(**flags), config, pairs)
     from bench.session import Session
 
-    session = Session(request, jobs=jobs, quiet=quiet, output=output)
-    if dry_run:
-        return session.dry_run(limit)
-    return session.run(limit, fail_fast=fail_fast)
+    return Session(request, jobs=jobs, quiet=quiet, output=output)
+
+
+def _fields(
+    *,
+    split: str | None,
+    rates: str | None,
+    level: str | None,
+    mechanism: str | None,
+    given: str | None,
+    independent: bool,
+    train_rate: float | None,
+    out: Path | None,
+    **flags: Any,
+) -> dict[str, Any]:
+    """Turn the flags of a run into fields of a request; None or empty: not given."""
+    gaps = {
+        "rates": _rates(rates),
+        "level": level,
+        "mechanism": mechanism,
+        "given": given,
+        "independent": independent or None,
+        "train_rate": train_rate,
+    }
+    return flags | {
+        "split_by": _split_by(split),
+        "gaps": {key: value for key, value in gaps.items() if value is not None},
+        "out": str(out) if out else None,
+    }
 
 
 def _split_by(text: str | None) -> str | None:
@@ -132,9 +184,15 @@ def _rates(text: str | None) -> list[float] | None:
         raise BadRequest(f"--rates wants numbers such as 0,0.1,0.3, got {text!r}") from None
 
 
-def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Request:
+def _request(flags: dict[str, Any], config: Path | None, pairs: tuple[str, ...]) -> Request:
     """Lay the flags over the configuration file."""
     from bench import request as requests
+
+    flags = flags | {
+        "data_root": str(flags["data_root"]) if flags["data_root"] else None,
+        "include": [str(path) for path in flags["include"]],
+        "override": flags["override"] or None,
+    }
 
     file = requests.read_yaml(config) if config else {}
     asked = {key: file[key] for key in file if key not in requests.SECTIONS}
@@ -148,80 +206,69 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: list[str]) -> Re
             asked[key] = requests.numbers(asked[key], f"--{key}")
     if not asked.get("methods"):
         raise BadRequest("no method is asked for; name one with --method, see `bench list methods`")
-    settings = requests.merge(requests.settings_of_file(file), requests.settings_of(tuple(pairs)))
+    settings = requests.merge(requests.settings_of_file(file), requests.settings_of(pairs))
     return requests.checked(requests.Request, asked | {"settings": settings}, "run")
 
 
-@app.command(
-    add_help_option=False,
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-)
-def plan(context: typer.Context) -> int:
-    """Print what `run` would do with the same flags: runs, states, reasons, time."""
-    return int(app(["run", *context.args, "--dry-run"], standalone_mode=False) or 0)
-
-
 @app.command()
+@click.argument("dataset")
+@click.option("--set", "pairs", multiple=True, help="DATASET.KEY=VALUE")
+@click.option("--data-root", type=PATH, help="folder of the dataset's files")
+@_include_option
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="name of a dataset")],
-    set_: Annotated[list[str] | None, typer.Option("--set", help="DATASET.KEY=VALUE")] = None,
-    data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
-    include: Include = None,
+    dataset: str, pairs: tuple[str, ...], data_root: Path | None, include: tuple[Path, ...]
 ) -> int:
     """Check a dataset and print its modalities, classes, gaps and leaks."""
     from bench.preparation import prepare_lines
     from bench.request import settings_of
 
-    settings = settings_of(tuple(set_ or ())).get(dataset, {})
-    for line in prepare_lines(dataset, settings, data_root, include or []):
+    settings = settings_of(pairs).get(dataset, {})
+    for line in prepare_lines(dataset, settings, data_root, list(include)):
         print(line)
     return 0
 
 
 @app.command("list")
-def list_plugins(
-    kind: Annotated[
-        str | None, typer.Argument(help="methods, datasets, protocols, reports")
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="import each and show why one fails")
-    ] = False,
-    include: Include = None,
-    override: Override = False,
-) -> int:
-    """List the plugins by reading their files."""
+@click.argument("kind", required=False)
+@click.option("--check", is_flag=True, help="import each and show why one fails")
+@_plugin_options
+def list_plugins(kind: str | None, check: bool, include: tuple[Path, ...], override: bool) -> int:
+    """List the plugins of a KIND (methods, datasets, protocols, reports) or all, by their files."""
     from bench.plugin_listing import list_lines
 
-    for line in list_lines(kind, check=check, include=include or [], override=override):
+    for line in list_lines(kind, check=check, include=include, override=override):
         print(line)
     return 0
 
 
 @app.command()
-def info(name: str, include: Include = None, override: Override = False) -> int:
+@click.argument("name")
+@_plugin_options
+def info(name: str, include: tuple[Path, ...], override: bool) -> int:
     """Print what a plugin says of itself: source, settings, presets, ablations, limits."""
     from bench.plugin_info import info_lines
 
-    for line in info_lines(name, include or [], override=override):
+    for line in info_lines(name, include, override=override):
         print(line)
     return 0
 
 
 @app.command("test")
-def check_plugin(name: str, include: Include = None, override: Override = False) -> int:
+@click.argument("name")
+@_plugin_options
+def check_plugin(name: str, include: tuple[Path, ...], override: bool) -> int:
     """Run the conformance suite on one plugin: a name, or a file of yours."""
     from bench.conformance import run_suite
 
-    return run_suite(name, include or [], override=override)
+    return run_suite(name, include, override=override)
 
 
 @app.command()
-def new(
-    kind: Annotated[str, typer.Argument(help="method")],
-    name: Annotated[str, typer.Argument(help="name of the plugin")],
-    folder: Annotated[Path, typer.Option(help="where to write it")] = Path("."),
-) -> int:
-    """Write a working plugin and its test, to be changed."""
+@click.argument("kind")
+@click.argument("name")
+@click.option("--folder", type=PATH, default=".", show_default=True, help="where to write it")
+def new(kind: str, name: str, folder: Path) -> int:
+    """Write a working plugin and its test, to be changed: `bench new method NAME`."""
     from bench.scaffold import new_method
 
     if kind != "method":
@@ -234,7 +281,8 @@ def new(
 
 
 @app.command()
-def status(study: StudyName = "main", out: Out = Path("results")) -> int:
+@_study_options
+def status(study: str, out: Path) -> int:
     """Say of every run of a study what became of it; reads files only."""
     from bench.plugin_listing import aligned
 
@@ -248,11 +296,9 @@ def status(study: StudyName = "main", out: Out = Path("results")) -> int:
 
 
 @app.command()
-def table(
-    study: StudyName = "main",
-    out: Out = Path("results"),
-    output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
-) -> int:
+@_study_options
+@_format_option
+def table(study: str, out: Path, output: str) -> int:
     """Print the tables of a study from its stored predictions."""
     from bench.reporting import print_study
 
@@ -261,25 +307,21 @@ def table(
 
 
 @app.command()
+@_request_options
+@click.option("--per-subset", is_flag=True, help="a column for each subset")
+@click.option("--batch", default=1, show_default=True, help="cases at a time, for time and memory")
+@click.option("--repeats", default=20, show_default=True, help="timed passes; the median counts")
+@click.option("--replay", help="rebuild a paper's table: table4")
 def complexity(
-    method: Annotated[
-        list[str] | None, typer.Option("--method", "-m", help="NAME or NAME:PRESET")
-    ] = None,
-    dataset: Annotated[list[str] | None, typer.Option("--dataset", "-d")] = None,
-    preset: Annotated[str | None, typer.Option(help="quick (default) or another size")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file under the flags")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="SECTION.KEY=VALUE")] = None,
-    per_subset: Annotated[bool, typer.Option(help="a column for each subset")] = False,
-    batch: Annotated[int, typer.Option(help="cases at a time, for time and memory")] = 1,
-    repeats: Annotated[int, typer.Option(help="timed passes; the median counts")] = 20,
-    replay: Annotated[str | None, typer.Option(help="rebuild a paper's table: table4")] = None,
-    precision: Annotated[str, typer.Option(help="auto, float32 or bf16")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    threads: Annotated[int, typer.Option(help="threads of this process")] = 1,
-    data_root: Annotated[Path | None, typer.Option(help="folder of the dataset's files")] = None,
-    include: Include = None,
-    override: Override = False,
-    output: Annotated[str, typer.Option("--format", help="markdown, latex or csv")] = "markdown",
+    *,
+    config: Path | None,
+    pairs: tuple[str, ...],
+    output: str,
+    per_subset: bool,
+    batch: int,
+    repeats: int,
+    replay: str | None,
+    **flags: Any,
 ) -> int:
     """Count parameters, MACs, time and memory of methods on a dataset; train nothing."""
     from bench.reporting import print_built
@@ -289,12 +331,7 @@ def complexity(
 
         print_built([replayed(replay)], output)
         return 0
-    flags = {
-        "methods": method, "datasets": dataset, "preset": preset, "precision": precision,
-        "device": device, "threads": threads, "data_root": str(data_root) if data_root else None,
-        "include": [str(path) for path in include or ()], "override": override,
-    }  # fmt: skip
-    request = _request(flags, config, set_ or [])
+    request = _request(flags, config, pairs)
     from bench.complexity_tables import Effort, complexity_tables
 
     print_built(complexity_tables(request, Effort(batch, repeats, per_subset)), output)
@@ -302,17 +339,16 @@ def complexity(
 
 
 @app.command()
-def cite(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="methods and datasets; default: all")
-    ] = None,
-    include: Include = None,
-    override: Override = False,
-) -> int:
-    """Print BibTeX of the papers behind methods, with the citations of datasets as notes."""
+@click.argument("names", nargs=-1)
+@_plugin_options
+def cite(names: tuple[str, ...], include: tuple[Path, ...], override: bool) -> int:
+    """Print BibTeX of the papers behind methods, with the citations of datasets as notes.
+
+    NAMES are methods and datasets; without any, all are printed.
+    """
     from bench.citations import cite_lines
 
-    print("\n".join(cite_lines(names or [], include or [], override=override)).strip())
+    print("\n".join(cite_lines(names, include, override=override)).strip())
     return 0
 
 
@@ -324,40 +360,22 @@ def _study(out: Path, name: str) -> StudyFolder:
     return StudyFolder(out, name)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        print(f"bench {__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def _options(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print it and stop")
-    ] = False,
-) -> None:
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: 0 done, 1 some runs failed, 2 wrong request, 130 interrupted."""
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app.main(arguments, prog_name="bench", standalone_mode=False)
         sys.stdout.flush()
     except BenchError as error:
         code = _refused(str(error))
-    except CommandLineFault as error:
+    except click.ClickException as error:
         code = _refused(_worded(error))
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except (BrokenPipeError, SystemExit):  # whoever read has enough; typer exits at a broken pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    if code == 130:
+    except (KeyboardInterrupt, click.Abort):
         said = "interrupted; what is finished stays, the same command goes on"
         print(f"bench: {said}", file=sys.stderr)
+        code = 130
+    except (BrokenPipeError, SystemExit):  # whoever read has enough; click exits at a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
     sys.exit(code or 0)
 
 
@@ -367,7 +385,7 @@ def _refused(reason: str) -> int:
     return 2
 
 
-def _worded(error: Any) -> str:
+def _worded(error: click.ClickException) -> str:
     """Word a fault of the command line, with the nearest command or option where one is near."""
     text = " ".join(error.format_message().split()).removesuffix(".")
     return text[:1].lower() + text[1:] + "; see --help"
