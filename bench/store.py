@@ -59,15 +59,26 @@ SILENCE_SECONDS = 3600.0  # a process of another host that is silent for so long
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name in the same folder, moved to `path` if the block succeeds.
 
-    The suffix is kept, since some savers append one if it is not there.
+    The suffix is kept, since some savers append one if it is not there. What a process that was
+    killed left of the same file is removed.
     """
-    unique = f"{os.getpid()}-{secrets.token_hex(4)}"
+    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     temporary = path.with_name(f".{path.stem}.{unique}.tmp{path.suffix}")
+    _sweep(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove the temporary files of a path whose writer, a process of this host, is dead."""
+    for each in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
+        unique = each.name.removeprefix(f".{path.stem}.").removesuffix(f".tmp{path.suffix}")
+        host, _, pid = unique.rpartition("-")[0].rpartition("-")
+        if host == socket.gethostname() and pid.isdecimal() and not is_alive(int(pid), host):
+            each.unlink(missing_ok=True)
 
 
 def atomic_write(path: Path, content: bytes) -> None:
