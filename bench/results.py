@@ -429,7 +429,7 @@ class ScoreGrid:
 
     def cell(self, metric: str, place: Place) -> Summary:
         """Average one place over the repeats that were run there."""
-        return self._summary(metric, [place], np.ones(1))
+        return self.average(metric, [place])
 
     def average(
         self, metric: str, places: Sequence[Place], weights: Sequence[float] | None = None
@@ -443,18 +443,15 @@ class ScoreGrid:
             places: P of them.
             weights: (P,) that sum to 1; None: all the same.
         """
-        weight = np.full(len(places), 1 / max(len(places), 1)) if weights is None else weights
-        return self._summary(metric, places, np.asarray(weight))
-
-    def _summary(self, metric: str, places: Sequence[Place], weight: np.ndarray) -> Summary:
         chosen = [self.places.index(place) for place in places]
         ran = np.asarray(self.is_run[:, chosen].all(axis=1), bool)
         repeats = [repeat for repeat, is_there in zip(self.repeats, ran, strict=True) if is_there]
         if not chosen:
             return summarise(np.full(len(repeats), np.nan), np.zeros(len(repeats), bool), repeats)
-        values = self.values[metric][ran][:, chosen] @ weight  # NaN if one is undefined
+        values = self.values[metric][ran][:, chosen]  # NaN in a mean if one is undefined
+        means = values.mean(axis=1) if weights is None else values @ np.asarray(weights)
         flagged = np.asarray(self.flagged[metric][ran][:, chosen].any(axis=1), bool)
-        return summarise(values, flagged, repeats)
+        return summarise(means, flagged, repeats)
 
     def has_value(self, metric: str, place: Place) -> bool:
         """Tell whether any repeat has a score there."""
