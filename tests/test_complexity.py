@@ -320,9 +320,7 @@ def test_encoders_are_counted_as_the_paper_counts_them() -> None:
 
 def test_macs_of_shaspec_are_near_the_printed() -> None:
     macs = n_macs(table4_method("shaspec", "Derm7pt"), "Derm7pt")
-    assert macs is not None
     assert macs / 1e9 == pytest.approx(8.76, rel=0.04)  # ours has the products inside attention
-    assert n_macs(table4_method("shaspec", "MEN"), "MEN") is None
 
 
 @pytest.mark.slow
@@ -335,7 +333,10 @@ def test_replay_prints_every_method_beside_the_paper() -> None:
         table, "CMML (table4)", "Derm7pt, parameters", "Derm7pt.parameters.difference"
     )
     assert difference == pytest.approx(100 * (30_707_836 / 30.71e6 - 1))
-    assert table.rows[0].cells[-2].text == "-"
+    assert table.rows[0].cells[-2].text == "-"  # ShaSpec on MEN is not reported
+    macs = cell_of(table, "SFusion (table4)", "MEN, MACs", "MEN.MACs.ours")
+    assert macs is not None
+    assert 3 * (2.13 + 0.73) < macs < 3 * 3.05  # convolutions, projections and scan of nnMamba
 
 
 def test_an_unknown_table_is_refused() -> None:
