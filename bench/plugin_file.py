@@ -67,8 +67,13 @@ class PluginFile:
         return f"its kind cannot be told: PLUGIN must name a class derived from one of {bases}"
 
 
-def read_plugin_file(path: Path) -> PluginFile:
-    """Read and parse a plugin file; what is wrong with it is its `problem`, never an error."""
+def read_plugin_file(path: Path, kind: Kind | None = None) -> PluginFile:
+    """Read and parse a plugin file; what is wrong with it is its `problem`, never an error.
+
+    Args:
+        path: the file.
+        kind: its kind where the folder tells; None: that of the class that `PLUGIN` names.
+    """
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except SyntaxError as error:
@@ -79,7 +84,7 @@ def read_plugin_file(path: Path) -> PluginFile:
     plugin = _assigned_plugin(tree)
     if plugin is None:
         return PluginFile(doc, problem="no PLUGIN at the end")
-    return PluginFile(doc, _kind_of(_last_name(plugin), tree, path))
+    return PluginFile(doc, kind or _kind_of(_last_name(plugin), tree, path))
 
 
 def _assigned_plugin(tree: ast.Module) -> ast.expr | None:

@@ -31,7 +31,7 @@ def list_lines(
         listings = registry.check(each) if check else registry.scan(each)
         yield from aligned([_row(listing) for listing in listings])
     if kind is None:
-        yield from aligned([_row(each) for each in registry.scan() if each.kind is None])
+        yield from aligned([_row(each) for each in registry.unplaced()])
 
 
 def _kind(name: str) -> Kind:

@@ -18,8 +18,8 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, cached_property
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -131,13 +131,15 @@ class Registry:
         """
         if kind is not None:
             return [_listing(found) for _, found in sorted(self._found(kind).items())]
-        placed = [listing for each in FOLDERS for listing in self.scan(each)]
-        unplaced = [
+        return [listing for each in FOLDERS for listing in self.scan(each)] + self.unplaced()
+
+    def unplaced(self) -> list[Listing]:
+        """List the included files whose kind cannot be told, each with the reason."""
+        return [
             Listing(None, plugin_name(path), page.doc, "include", path, page.unplaced)
             for path, page in self._included.items()
             if page.unplaced
         ]
-        return placed + unplaced
 
     def check(self, kind: Kind) -> list[Listing]:
         """List plugins after importing each; one that fails has its reason, the rest goes on."""
@@ -222,7 +224,7 @@ def _built_in(kind: Kind) -> Iterator[Found]:
 
 
 def _installed(kind: Kind) -> Iterator[Found]:
-    for entry in entry_points(group=f"bench.{FOLDERS[kind]}"):
+    for entry in _entry_points().select(group=f"bench.{FOLDERS[kind]}"):
         name = entry.name.replace("_", "-")
         path = _module_file(entry.module)
         if path:
@@ -230,6 +232,12 @@ def _installed(kind: Kind) -> Iterator[Found]:
         else:
             problem = f"no Python file of the module {entry.module!r} is installed"
             yield Found(kind, name, Path(entry.module), "entry point", entry.value, problem)
+
+
+@cache
+def _entry_points() -> EntryPoints:
+    """Read the entry points of all installed packages, once per process."""
+    return entry_points()
 
 
 def _module_file(module: str) -> Path | None:
@@ -265,7 +273,7 @@ def _shown(path: Path) -> str:
 
 
 def _listing(found: Found) -> Listing:
-    page = read_plugin_file(found.path)
+    page = read_plugin_file(found.path, found.kind)
     problem = found.problem
     if found.source != "entry point":  # which may name any class; its file needs no PLUGIN
         problem = problem or page.problem
