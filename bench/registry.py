@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -235,7 +235,7 @@ def _installed(kind: Kind) -> Iterator[Found]:
 
 
 @cache
-def _entry_points() -> EntryPoints:
+def _entry_points() -> Any:  # of another class in Python 3.11 than later, both with `select`
     """Read the entry points of all installed packages, once per process."""
     return entry_points()
 
