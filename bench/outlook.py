@@ -21,7 +21,7 @@ def outlook_lines(
     todo: list[float | None] = []
     for cell in planned.cells:
         state = _state(cell, folder)
-        if state == "to do":
+        if state.startswith("to do"):
             todo.append(_expected_seconds(cell, known))
         rows.append((cell.spec.folder, str(len(cell.conditions)), state))
     yield from aligned(rows)

@@ -275,17 +275,34 @@ def test_a_new_method_keeps_every_promise(capsys: pytest.CaptureFixture[str]) ->
     assert out.splitlines()[-1] == "my-method: 10 of 10 promises kept"
 
 
-def test_dry_run_prints_the_runs_and_writes_nothing(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize("command", [("plan",), ("run", "--dry-run")])
+def test_a_plan_prints_the_runs_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, command: tuple[str, ...]
 ) -> None:
-    assert (
-        call(*RUN, "--seeds", "0-1", "--folds", "0", "--no-floor", "--dry-run", "--limit", "3") == 0
-    )
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["run", "conditions", "state"]
-    assert len(lines) == 4
-    assert all(line.split()[1:] == ["7", "to", "do"] for line in lines[1:])
+    asked = ("-m", "concat", "--seeds", "0-1", "--folds", "0", "--no-floor", "--limit", "3")
+    assert call(*command, *asked) == 0
+    words, header, *rows, total = capsys.readouterr().out.splitlines()
+    assert words.startswith("all-subsets: ")
+    assert header.split() == ["run", "conditions", "state"]
+    assert [row.split()[0].rpartition("-")[0] for row in rows] == [
+        "concat-wdbc-complete-f0s0",
+        "concat+dropout-wdbc-complete-f0s0",
+        "concat-wdbc-complete-f0s1",
+    ]
+    assert all(row.split()[1:] == ["7", "to", "do"] for row in rows)
+    assert total.startswith("3 runs, 3 to do; ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_counts_failed_runs_among_those_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = (*included("explodes"), "-m", "explodes", "-m", "pattern-only", "--no-floor")
+    assert call("run", *asked, "--folds", "0", "--quiet") == 1
+    capsys.readouterr()
+    assert call("plan", *asked, "--folds", "0") == 0
+    _, _, failed, done, total = capsys.readouterr().out.splitlines()
+    assert failed.endswith("7           to do (failed: RuntimeError: the toy gives up)")
+    assert done.endswith("7           done")
+    assert total.startswith("2 runs, 1 to do; ")
 
 
 def test_a_finished_study_is_listed_and_printed_in_every_format(
@@ -303,7 +320,7 @@ def test_a_finished_study_is_listed_and_printed_in_every_format(
     for format_, part in [
         ("markdown", "| pattern-only |"),
         ("latex", "\\begin{table"),
-        ("csv", ",AVG,mean,AUC,%,50.0,"),
+        ("csv", ",012,mean+se+worst,AUC,%,50.0,"),
     ]:
         assert call("table", "--format", format_) == 0
         assert part in capsys.readouterr().out
