@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from bench import study as studies
 from bench.errors import BadRequest
-from bench.executors import Inline, Processes, Task
+from bench.executors import Executor, Inline, Processes, Task
 from bench.progress import listener
 from bench.reporting import Asked, check_format, print_tables
 from bench.request import Request
@@ -22,8 +21,7 @@ class Session:
     """Carries one request through."""
 
     def __init__(self, request: Request, *, jobs: int, quiet: bool, output: str):
-        if jobs < 1:
-            raise BadRequest(f"--jobs wants a number from 1 on, got {jobs}")
+        check_jobs(jobs)
         check_format(output)
         self.request = request
         self.jobs = jobs
@@ -35,8 +33,8 @@ class Session:
         folder = StudyFolder(Path(self.request.out), self.request.study)
         answer = studies.stored_answer(self.request, folder, limit)
         if answer is None:
-            with self._executor() as executor:
-                planned = studies.limited(self._plan(executor), limit)
+            with open_executor(self.jobs, quiet=self.quiet) as executor:
+                planned = studies.limited(plan_in(executor, self.request), limit)
                 answer = studies.carry_out(
                     self.request, planned, folder.create(), executor, fail_fast=fail_fast
                 )
@@ -50,27 +48,40 @@ class Session:
         from bench.outlook import outlook_lines
 
         folder = StudyFolder(Path(self.request.out), self.request.study)
-        with self._executor() as executor:
-            planned = studies.limited(self._plan(executor), limit)
+        with open_executor(self.jobs, quiet=self.quiet) as executor:
+            planned = studies.limited(plan_in(executor, self.request), limit)
         print("\n".join(outlook_lines(self.request, planned, folder, self.jobs)))
         return 0
-
-    def _plan(self, executor: Any) -> Study:
-        task = Task("plan", "plan", self.request.model_dump(mode="json"))
-        return Study.from_json(executor.call(task))
-
-    @contextmanager
-    def _executor(self) -> Iterator[Any]:
-        bar = listener(quiet=self.quiet)
-        executor = Inline(bar) if self.jobs == 1 else Processes(self.jobs, bar)
-        try:
-            yield executor
-        finally:
-            bar.close()
-            executor.close()
 
     def _say(self, answer: Answer, folder: StudyFolder) -> None:
         if not self.quiet:
             said = f"{answer.n_trained} runs carried out, {answer.n_found} found finished"
             failed = f", {len(answer.failed)} failed" if answer.failed else ""
             print(f"{said}{failed}; predictions are in {folder.path}", file=sys.stderr)
+
+
+def check_jobs(jobs: int) -> None:
+    """Refuse a number of jobs that cannot be.
+
+    Raises:
+        BadRequest: it is below one.
+    """
+    if jobs < 1:
+        raise BadRequest(f"--jobs wants a number from 1 on, got {jobs}")
+
+
+def plan_in(executor: Executor, request: Request) -> Study:
+    """Resolve a request where the runs will be, so that this process imports no torch."""
+    return Study.from_json(executor.call(Task("plan", "plan", request.model_dump(mode="json"))))
+
+
+@contextmanager
+def open_executor(jobs: int, *, quiet: bool) -> Iterator[Executor]:
+    """Open what carries out tasks, with a progress bar, and close both at the end."""
+    bar = listener(quiet=quiet)
+    executor = Inline(bar) if jobs == 1 else Processes(jobs, bar)
+    try:
+        yield executor
+    finally:
+        bar.close()
+        executor.close()

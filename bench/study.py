@@ -145,28 +145,50 @@ def carry_out(
     Raises:
         BadData: a run met data that cannot be read; what is finished stays.
     """
-    cells = {cell.spec.folder: cell for cell in planned.cells}
-    todo, found = [], 0
-    for cell in cells.values():
-        folder = study.run(cell.spec)
-        if cell.reason:
-            _skip(folder, cell)
-        if cell.is_done(folder):
-            found += 1
-        else:
-            todo.append(_task(cell, folder, request))
+    return carry_out_together([(request, planned)], study, executor, fail_fast=fail_fast)
+
+
+def carry_out_together(
+    parts: Sequence[tuple[Request, Study]],
+    study: StudyFolder,
+    executor: Executor,
+    *,
+    fail_fast: bool,
+) -> Answer:
+    """Run the cells of several requests that differ in settings alone, as `carry_out` does one.
+
+    A cell that several of them ask for is run once; each request is noted as its own.
+
+    Raises:
+        BadData: a run met data that cannot be read; what is finished stays.
+    """
+    cells = {cell.spec.folder: (cell, asked) for asked, part in parts for cell in part.cells}
+    todo = [
+        _task(cell, study.run(cell.spec), asked)
+        for cell, asked in cells.values()
+        if not _is_answered(cell, study.run(cell.spec))
+    ]
     outcomes = []
     for outcome in executor.run(todo, fail_fast=fail_fast):
         if outcome.fault == WORKER_DIED:
-            _mark_failed(study.run_named(outcome.name), cells[outcome.name], outcome.error)
+            _mark_failed(study.run_named(outcome.name), cells[outcome.name][0], outcome.error)
         outcomes.append(outcome)
     failed = tuple(outcome for outcome in outcomes if outcome.error)
-    _note(request, planned, study)
+    for asked, part in parts:
+        _note(asked, part, study)
     for outcome in failed:
         if outcome.unreadable:
             raise BadData(outcome.error)
-    n_trained = len(outcomes) - len(failed)
-    return Answer(tuple(cells), n_trained, found, failed, planned.layouts)
+    n_trained, n_found = len(outcomes) - len(failed), len(cells) - len(todo)
+    layouts = dict.fromkeys(layout for _, part in parts for layout in part.layouts)
+    return Answer(tuple(cells), n_trained, n_found, failed, tuple(layouts))
+
+
+def _is_answered(cell: Cell, folder: RunFolder) -> bool:
+    """Say whether a cell needs no work; one that cannot run is marked so."""
+    if cell.reason:
+        _skip(folder, cell)
+    return cell.is_done(folder)
 
 
 def _skip(folder: RunFolder, cell: Cell) -> None:
