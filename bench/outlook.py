@@ -1,4 +1,4 @@
-"""`bench plan`: the cells of a study, what is done, what cannot run and why, and how long it takes."""
+"""`bench plan`: what a study would run, what cannot run and why, and how long it takes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ FLOORS = [
     "complexity table4 engine",
     "runner reports",
     "executors progress study planning complexity_tables",
-    "preparation reporting session cli __main__",
+    "preparation outlook reporting session cli __main__",
 ]
 PLACES = {
     unit: (level, place)
