@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import __version__
-from bench.errors import BadRequest, BenchError
+from bench.errors import BadRequest, BenchError, unknown
 
 if TYPE_CHECKING:
     from bench.request import Request
@@ -222,8 +222,11 @@ def prepare(
     from bench.preparation import prepare_lines
     from bench.request import settings_of
 
-    settings = settings_of(pairs).get(dataset, {})
-    for line in prepare_lines(dataset, settings, data_root, list(include)):
+    settings = settings_of(pairs)
+    for section in settings:
+        if section != dataset:
+            raise unknown("section of settings here", section, [dataset])
+    for line in prepare_lines(dataset, settings.get(dataset, {}), data_root, list(include)):
         print(line)
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class Planner:
         methods = [self._method(row) for row in self._rows()]
         protocols = [self._protocol(name) for name in self.request.protocols]
         self._check_sections()
+        self._check_gaps(protocols)
         cells: list[Cell] = []
         files: list[tuple[str, int, int]] = []
         layouts: list[Layout] = []
@@ -88,6 +89,17 @@ class Planner:
         for section in self.request.settings:
             if section not in known:
                 raise BadConfig(str(unknown("section of settings in this study", section, known)))
+
+    def _check_gaps(self, protocols: Sequence[Protocol]) -> None:
+        """Refuse a flag that no protocol of the study takes: it would change nothing."""
+        taken = {field for each in protocols for field in each.config_class.model_fields}
+        for key in self.request.gaps:
+            if key not in taken:
+                names = ", ".join(self.request.protocols)
+                raise BadRequest(
+                    f"--{key.replace('_', '-')} means nothing to the protocols asked for "
+                    f"({names}); leave it out, or see `bench list protocols` and `bench info NAME`"
+                )
 
 
 def _stamp(path: Path) -> tuple[int, int]:
