@@ -99,6 +99,11 @@ def two_level_bootstrap(
 ) -> Bootstrap:
     """Compare two methods over resampled repeats and, within each draw, resampled cases.
 
+    A check, and an interval for scores without a formula; the default test is Obuchowski and
+    Rockette's. Resampling counts the chance of the cases twice, which makes it careful, and R
+    repeats have only (R - 1) / R of their spread, which makes it bold: if trainings were all the
+    chance there is, 3 of them of one sign (1 in 4 under no difference) would exclude 0.
+
     Args:
         first: (R_a,) and (R_a, B) of the first method.
         second: of the second, on the same resamples of cases.
