@@ -135,9 +135,10 @@ def gaps_sentences(rows: Sequence[RowRuns], columns: Sequence[LayoutColumn]) -> 
     n_passed = sum(passed.values())
     if n_passed:
         said = "; ".join(f"{n} {where}" for where, n in passed.items() if n)
+        turns = _count(n_passed, "turn")
         sentences.append(
-            f"The draw is not completely at random: {n_passed} turns fell on a case's last cell "
-            f"and passed to another case ({said})."
+            f"The draw is not completely at random: {turns} fell on a case's last cell and passed "
+            f"to another case ({said})."
         )
     return sentences
 

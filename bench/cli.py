@@ -50,6 +50,9 @@ _study_options = _joined(
 _format_option = click.option(
     "--format", "output", default="markdown", show_default=True, help="markdown, latex or csv"
 )
+_metric_option = click.option(
+    "--metric", multiple=True, help="ACC, AUC (both by default), BACC, F1, ECE, Brier or NLL"
+)
 
 # No option of a request has a default here: those of `bench.request.Request` stand below the
 # configuration file, and a default of ours would override it.
@@ -301,11 +304,31 @@ def status(study: str, out: Path) -> int:
 @app.command()
 @_study_options
 @_format_option
-def table(study: str, out: Path, output: str) -> int:
+@_metric_option
+@click.option("--condition", multiple=True, help="only this column; repeat for several")
+@click.option("--by", default="", help="a column of the dataset: a block of rows per value")
+@click.option("--common-cases", is_flag=True, help="only the cases that every column has")
+@click.option("--weight", multiple=True, help="CONDITION=PROBABILITY: adds Expected and Worst")
+@click.option("--weights", type=PATH, help="YAML file of probabilities by condition")
+@click.option("--worst", is_flag=True, help="add each row's worst column")
+@click.option("--monotonicity", is_flag=True, help="list where more scores worse")
+@click.option("--digits", type=click.IntRange(0, 9), help="after the point")
+def table(
+    study: str,
+    out: Path,
+    output: str,
+    metric: tuple[str, ...],
+    condition: tuple[str, ...],
+    weight: tuple[str, ...],
+    weights: Path | None,
+    **shown: Any,
+) -> int:
     """Print the tables of a study from its stored predictions."""
-    from bench.reporting import print_study
+    from bench.report import ReportOptions, weights_of
+    from bench.reporting import metrics_of, print_study
 
-    print_study(_study(out, study), output)
+    options = ReportOptions(metrics_of(metric), weights=weights_of(weight, weights), **shown)
+    print_study(_study(out, study), output, options, condition)
     return 0
 
 

@@ -82,19 +82,28 @@ def _pair(run: RunResult, first: str, second: str, metric: Metric) -> tuple[floa
     return scores[0], scores[1]
 
 
-def monotonicity_sentence(
+def pairs_sentence(columns: Sequence[LayoutColumn]) -> str:
+    """Say which columns are compared; empty if none contains another."""
+    n_pairs = sum(contains(larger, smaller) for larger in columns for smaller in columns)
+    if not n_pairs:
+        return ""
+    return (
+        f"In {n_pairs} pairs of columns one contains the other; footnotes list the pairs in which "
+        "it scores worse by mean, on the cases of both."
+    )
+
+
+def violations_sentence(
     row: RowRuns, columns: Sequence[LayoutColumn], metrics: Sequence[str]
 ) -> str:
-    """List a row's violations: `AUC: 01 84.10 below 0 85.20`; empty if nothing was compared."""
+    """List where a row scores worse with more; empty if it never does."""
     said = []
     for metric in map(metric_named, metrics):
         found, n_pairs = violations(row, columns, metric)
-        if n_pairs:
-            listing = f": {', '.join(_said(each, metric) for each in found)}" if found else ""
-            said.append(f"{metric.name} in {len(found)} of {n_pairs} pairs{listing}")
-    if not said:
-        return ""
-    return f"{row.label} scores worse with more than with a part of it: {'; '.join(said)}."
+        if found:
+            listing = ", ".join(_said(each, metric) for each in found)
+            said.append(f"{metric.name} in {len(found)} of {n_pairs} pairs, {listing}")
+    return f"{row.label} scores worse with more: {'; '.join(said)}." if said else ""
 
 
 def _said(found: Violation, metric: Metric) -> str:

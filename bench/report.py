@@ -9,7 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bench.errors import BadRequest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +37,55 @@ class ReportOptions:
     common_cases: bool = False  # score only the cases that every column has
 
 
+WEIGHTS_SUM = 1e-6  # how far from 1 stated probabilities may sum
 DEFAULTS = ReportOptions()
+
+
+def weights_of(pairs: Sequence[str], file: Path | None) -> dict[str, float]:
+    """Read the probabilities of conditions.
+
+    Args:
+        pairs: `012=0.7`; they go before the file's.
+        file: a YAML mapping; names are read as text, so that 012 stays what it is.
+
+    Raises:
+        BadRequest: one cannot be read, is negative, or they do not sum to 1.
+    """
+    texts = {} if file is None else _read_weights(file)
+    for pair in pairs:
+        name, equals, text = pair.rpartition("=")
+        if not (equals and name):
+            raise BadRequest(f"--weight wants CONDITION=PROBABILITY, got {pair!r}")
+        texts[name] = text
+    weights = {name: _probability(name, text) for name, text in texts.items()}
+    if weights and not abs(sum(weights.values()) - 1) <= WEIGHTS_SUM:
+        raise BadRequest(
+            f"the weights of conditions must sum to 1, got {sum(weights.values()):g}; "
+            "give every condition that can occur its probability"
+        )
+    return weights
+
+
+def _read_weights(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BadRequest(f"--weights {str(file)!r}: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise BadRequest(f"--weights {str(file)!r} wants lines such as '012: 0.7'")
+    return found
+
+
+def _probability(name: str, text: Any) -> float:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise BadRequest(f"the weight of {name} must be a probability, from 0 to 1, got {text!r}")
+    return value
 
 
 class Report(ABC):

@@ -30,6 +30,19 @@ def check_format(output: str) -> None:
         raise BadRequest(f"--format wants one of {', '.join(FORMATS)}, got {output!r}")
 
 
+def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the metrics of these names, in whatever case; ACC and AUC for none.
+
+    Raises:
+        UnknownName: there is none of a name.
+    """
+    from bench.results import METRICS, metric_named
+
+    known = {name.lower(): name for name in METRICS}
+    asked = [known.get(name.lower(), name) for name in names]
+    return tuple(dict.fromkeys(metric_named(name).name for name in asked)) or DEFAULTS.metrics
+
+
 @dataclass(frozen=True)
 class Asked:
     """What was ever asked of a study, in the order of asking."""

@@ -453,6 +453,12 @@ class ScoreGrid:
         flagged = np.asarray(self.flagged[metric][ran][:, chosen].any(axis=1), bool)
         return summarise(means, flagged, repeats)
 
+    def unfinished(self, places: Sequence[Place]) -> list[Repeat]:
+        """List the repeats that were run at some of these places only."""
+        ran = self.is_run[:, [self.places.index(place) for place in places]]
+        partly = np.asarray(ran.any(axis=1) & ~ran.all(axis=1), bool)
+        return [repeat for repeat, is_partly in zip(self.repeats, partly, strict=True) if is_partly]
+
     def has_value(self, metric: str, place: Place) -> bool:
         """Tell whether any repeat has a score there."""
         return not np.isnan(self.values[metric][:, self.places.index(place)]).all()

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from bench import captions
 from bench.layout import Layout, LayoutColumn
-from bench.monotonicity import monotonicity_sentence
+from bench.monotonicity import pairs_sentence, violations_sentence
 from bench.report import ReportOptions
 from bench.results import (
     Metric,
@@ -161,7 +161,7 @@ def score_table(
     columns = tuple(_columns(contents, parts[0]))
     groups = tuple(RowGroup(part.subgroup.title, mark_best(_rows(part), columns)) for part in parts)
     caption = _caption(contents, explain(contents))
-    return Table(layout.title, columns, groups, caption, contents.notes.as_mapping())
+    return Table(contents.layout.title, columns, groups, caption, contents.notes.as_mapping())
 
 
 # --- columns ----------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ class _RowWriter:
         outcomes = self.outcomes
         shared = outcomes.pop("", "")
         sentences = [f"Row {self.runs.label}: {self.runs.differs}."] if self.runs.differs else []
-        marks = self._marks([*sentences, shared])
+        marks = self._marks([*sentences, shared, self._violations()])
         cells = [
             cell
             for metric in map(metric_named, self.contents.options.metrics)
@@ -260,6 +260,13 @@ class _RowWriter:
             for setting, repeats in self.contents.settings.items()
         }
         return {"": found.popitem()[1]} if len(set(found.values())) == 1 else found
+
+    def _violations(self) -> str:
+        """Say where more scores worse, if that is wanted: once, for all cases together."""
+        contents = self.contents
+        if not contents.options.monotonicity or self.runs not in contents.rows:
+            return ""
+        return violations_sentence(self.runs, contents.columns, contents.options.metrics)
 
     def _marks(self, sentences: Sequence[str]) -> tuple[str, ...]:
         return tuple(self.contents.notes.mark(sentence) for sentence in sentences if sentence)
@@ -283,20 +290,28 @@ class _RowWriter:
         """Write AVG, Expected or Worst."""
         if not self.runs.done:
             return Cell(text=_word(self.runs))
-        averaged = self.part.averaged[metric.name, block]
-        weights = self.contents.weights(block)
-        if name == EXPECTED and weights is not None:
-            members = self.contents.blocks[block]
-            chosen = [(c, w) for c, w in zip(members, weights, strict=True) if w > 0]
-            places = [column.place for column, _ in chosen]
-            found = self.grid.average(metric.name, places, [weight for _, weight in chosen])
-        else:
-            found = self.grid.average(metric.name, [column.place for column in averaged])
+        places, weights = self._entering(name, metric, block)
+        found = self.grid.average(metric.name, places, weights)
+        unfinished = "; ".join(map(captions.repeat_name, self.grid.unfinished(places)))
         if not found.n_repeats:
-            return Cell(text=DASH, n_repeats=0, marks=self._marks([_why_no_mean(name)]))
+            over = EXPECTED if weights else AVERAGE
+            why = f"No repeat has a score in every column that {over} is over."
+            return Cell(text=DASH, n_repeats=0, marks=self._marks([why]))
         if name == WORST:
-            return self._worst(metric, averaged)
-        return self._number(metric, found, None, "a column")
+            return self._worst(metric, self.part.averaged[metric.name, block])
+        why = unfinished and f"Without {unfinished}, not done in every training."
+        return self._number(metric, found, None, "a column", self._marks([why]))
+
+    def _entering(
+        self, name: str, metric: Metric, block: str
+    ) -> tuple[list[Place], list[float] | None]:
+        """Return the places that AVG, Expected or Worst is over, and their weights if they vary."""
+        weights = self.contents.weights(block) if name == EXPECTED else None
+        if weights is None:
+            return [column.place for column in self.part.averaged[metric.name, block]], None
+        pairs = zip(self.contents.blocks[block], weights, strict=True)
+        chosen = [(column.place, weight) for column, weight in pairs if weight > 0]
+        return [place for place, _ in chosen], [weight for _, weight in chosen]
 
     def _worst(self, metric: Metric, columns: Sequence[LayoutColumn]) -> Cell:
         sign = 1.0 if metric.better == "higher" else -1.0
@@ -343,12 +358,6 @@ def _word(row: RowRuns) -> str:
     return next((word for state, word in WORDS.items() if state in states), DASH)
 
 
-def _why_no_mean(name: str) -> str:
-    if name == EXPECTED:
-        return f"No repeat has a score in every column that {EXPECTED} is over."
-    return f"No repeat has a score in every column that {AVERAGE} is over."
-
-
 # --- caption ----------------------------------------------------------------------------------
 
 
@@ -377,8 +386,7 @@ def _caption(contents: Contents, explanation: Sequence[str]) -> tuple[str, ...]:
     if "AUC" in options.metrics:
         sentences += captions.constant_sentences(rows, contents.columns)
     if options.monotonicity:
-        metrics = options.metrics
-        sentences += [monotonicity_sentence(row, contents.columns, metrics) for row in rows]
+        sentences.append(pairs_sentence(contents.columns))
     return tuple(sentence for sentence in sentences if sentence)
 
 

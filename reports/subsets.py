@@ -30,10 +30,11 @@ class SubsetsTable(Report):
 
 def _explain(contents: Contents) -> list[str]:
     """Say what the columns are, and what training lacked if it lacked anything."""
-    law = contents.layout.law
+    layout = contents.layout
+    lacking = layout.law or ("nothing but natural gaps" if layout.protocol else "")
     return [
         captions.columns_sentence({each.header: each.long_name for each in contents.columns}),
-        f"Absent in training and validation: {law}." if law else "",
+        f"Absent in training and validation: {lacking}." if lacking else "",
         *captions.gaps_sentences(contents.rows, contents.columns),
     ]
 

@@ -29,7 +29,7 @@ def run_spec(**changes: Any) -> RunSpec:
         "dataset_config": {},
         "encoder": EncoderConfig.model_validate({}),
         "recipe": Recipe.model_validate({}),
-        "setting": {"name": "complete"},
+        "setting": {"name": "complete", "gaps": None},
         "fold": 0,
         "n_folds": 1,
         "seed": 0,
@@ -57,7 +57,11 @@ def binary(
 
 
 def finished(study: StudyFolder, predictions: pd.DataFrame, **changes: Any) -> RunFolder:
-    """Store a finished run; `long_names` names the conditions, `facts` adds to its facts."""
+    """Store a finished run; `long_names` names the conditions, `facts` adds to its facts.
+
+    `columns` tells subgroups: name -> value of each case, in the order of the predictions.
+    """
+    columns = changes.pop("columns", {})
     facts = changes.pop("facts", {})
     long_names = changes.pop("long_names", {"0": "mean", "1": "se", "01": "mean+se"})
     asked = changes.pop("conditions", list(predictions["condition"].unique()))
@@ -65,6 +69,11 @@ def finished(study: StudyFolder, predictions: pd.DataFrame, **changes: Any) -> R
     folder = study.run(spec)
     folder.begin(spec, {})
     folder.write_predictions(predictions)
+    if columns:
+        cases = pd.DataFrame({"case": predictions["case"].unique()})
+        for name, values in columns.items():
+            cases[f"column.{name}"] = values
+        folder.write_frame("cases.parquet", cases)
     folder.finish(conditions=asked, long_names=long_names, **facts)
     return folder
 
