@@ -53,7 +53,11 @@ class Modality:
 
 
 class Pictures(Protocol):
-    """Pictures of one modality, decoded on demand."""
+    """Pictures of one modality, decoded on demand.
+
+    A frozen dataclass whose field `paths` names the file of each case, as `ImageFiles` has it, is
+    kept decoded on disk from one process to the next.
+    """
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return uint8 (n, H, W, channels) of these cases; every row must have its picture."""
@@ -71,7 +75,7 @@ class PictureArray:
         return self.pixels[rows]
 
 
-Content = "pd.DataFrame | np.ndarray | Pictures"
+Content = "pd.DataFrame | np.ndarray | Pictures | Volumes"  # volumes: see bench.volumes
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,9 @@ class Dataset:
     cases: np.ndarray  # (N,) str, unique
     label: np.ndarray  # (N,) int64 in [0, K)
     group: np.ndarray  # (N,) str; cases of one group never part (patient)
-    content: Mapping[str, object]  # by modality: DataFrame | (N, width) float32 | Pictures
+    content: Mapping[
+        str, object
+    ]  # by modality, what `Content` says: table, (N, width) float32, ...
     available: np.ndarray  # (N, M) bool, as in the files
     fingerprint: str  # of the files
     folds: Mapping[int, np.ndarray] = field(default_factory=dict)  # n_folds -> (N,) official fold

@@ -48,6 +48,7 @@ class EncoderConfig(Frozen):
     weights: str = Field("", description="local weights file; empty: timm's own source")
     frozen: bool = False
     d_attribute: int = Field(32, ge=2, description="width of a learned attribute token")
+    volume: Literal["conv3d", "nnmamba"] = Field("conv3d", description="encoder of volumes")
 
 
 class RunSpec(Frozen):

@@ -21,7 +21,7 @@ from bench.data import Availability, Dataset, Modality, PictureArray
 from bench.encoders import Encoders, ModalityInput, Preprocessor, fit_preprocessor
 from bench.encoders.attributes import AttributeEncoder
 from bench.encoders.image import ImageEncoder, _to_tokens
-from bench.encoders.preprocessing import PictureStatistics
+from bench.encoders.pixels import PictureStatistics
 from bench.errors import BadConfig, BadData, UnknownName
 from bench.spec import EncoderConfig
 from tests.toy_cases import dataset, everything, gaps_of_everything, with_planted_content

@@ -18,9 +18,10 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 # package may import each other, plugins never.
 FLOORS = [
     "errors seeds availability plugin_file",
-    "spec layout pictures data metrics statistics",
-    "simulation blocks method attribute_fusion shallow protocol dataset patterns splits encoders "
-    "sources store results subgroups monotonicity captions tables report score_table request",
+    "spec layout pictures volumes data metrics statistics",
+    "simulation blocks method attribute_fusion shallow protocol dataset patterns splits "
+    "sources store cache_folder encoders results subgroups monotonicity captions tables report "
+    "score_table request",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",

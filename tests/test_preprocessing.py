@@ -24,8 +24,9 @@ from bench.data import (
 )
 from bench.encoders import Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.picture_cache import PictureCache, read_pictures
-from bench.encoders.preprocessing import PictureStatistics, TableStatistics, VectorStatistics
-from bench.errors import BadData, NotApplicable
+from bench.encoders.pixels import PictureStatistics
+from bench.encoders.preprocessing import TableStatistics, VectorStatistics
+from bench.errors import BadData
 from tests.toy_cases import dataset, everything, gaps_of_everything, with_planted_content
 
 ALL = np.arange(6)
@@ -156,7 +157,7 @@ def test_nan_inside_a_present_vector_is_refused_and_the_case_named() -> None:
     values[4, 1] = np.nan
     data = vectors(values)
     fitted = fit_preprocessor(data, TRAIN, data.natural())
-    with pytest.raises(BadData, match=r"1 present vectors of 'genes'.*'case4'"):
+    with pytest.raises(BadData, match=r"1 present vectors of 'genes'.* case 'case4'"):
         fitted.inputs(data, ALL, data.natural())
 
 
@@ -283,19 +284,19 @@ def test_the_picture_cache_forgets_the_longest_unused_when_it_is_full() -> None:
     cache = PictureCache(max_bytes=2 * 6 * 4)  # two data sets of six pictures of four bytes
     rows = np.array([0])
     pictures = Recorder(6)
-    for key in ("a", "b", "a", "c"):
-        cache.read(key, pictures, rows, 6)
+    for key in "abac":
+        cache.read((key,), pictures, rows, 6)
     assert cache.n_decoded == 3
-    cache.read("a", pictures, rows, 6)
+    cache.read(("a",), pictures, rows, 6)
     assert cache.n_decoded == 3
-    cache.read("b", pictures, rows, 6)
+    cache.read(("b",), pictures, rows, 6)
     assert cache.n_decoded == 4
 
 
 def test_pictures_that_exceed_the_cache_are_decoded_each_time() -> None:
     cache = PictureCache(max_bytes=23)
     for _ in range(2):
-        assert cache.read("a", Recorder(6), np.array([5]), 6)[0, 0, 0, 0] == 5
+        assert cache.read(("a",), Recorder(6), np.array([5]), 6)[0, 0, 0, 0] == 5
     assert cache.n_decoded == 2
 
 
@@ -326,12 +327,6 @@ def test_data_with_other_modalities_or_picture_sizes_are_refused() -> None:
     resized = replace(data, content={**data.content, "view": larger})
     with pytest.raises(BadData, match=r"are \(8, 8, 1\), the run was trained on \(4, 4, 1\)"):
         fitted.inputs(resized, ALL, data.natural())
-
-
-def test_a_volume_is_refused_with_the_reason() -> None:
-    data = dataset((Modality("ct", "volume"),), {"ct": np.zeros((6, 2, 2, 2))})
-    with pytest.raises(NotApplicable, match="'ct' is a volume"):
-        fit_preprocessor(data, TRAIN, Availability(np.ones((6, 1), bool)))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Features for scikit-learn methods: one float matrix per modality, from the same cases and gaps.
 
 Table: standardised numbers and one-hot codes. Vector: standardised. Picture: grey values of a
-32 x 32 copy, brought to at most 40 principal components, standardised.
+32 x 32 copy, brought to at most 40 principal components, standardised. Volume: the same with a copy
+of at most 8 x 16 x 16 block means.
 """
 
-# N cases, B rows asked for, M modalities, A attributes, W feature width, P components
+# N cases, B rows asked for, M modalities, A attributes, W feature width, P components,
+# V values of a small copy of a picture or volume
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool3d, interpolate
 
 from bench.data import Availability, Dataset
 from bench.encoders.inputs import ModalityInput
@@ -26,6 +29,7 @@ from bench.encoders.preprocessing import (
 from bench.method import Features
 
 SIDE = 32  # pixels of the grey copy
+BLOCKS = (8, 16, 16)  # at most, of the copy of a volume: slices, rows, columns
 N_COMPONENTS = 40
 NEGLIGIBLE = 1e-5  # share of the first component's deviation below which one is rounding
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, weights of red, green and blue in grey
@@ -33,18 +37,18 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, weights of red, green and blue in 
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """Principal components of the training pictures of one modality, and their scale."""
+    """Principal components of the small copies of one modality in training, and their scale."""
 
-    mean: np.ndarray  # (SIDE * SIDE,) float64
-    axes: np.ndarray  # (P, SIDE * SIDE), orthonormal
+    mean: np.ndarray  # (V,) float64
+    axes: np.ndarray  # (P, V), orthonormal
     scale: np.ndarray  # (P,) standard deviation of each component in the training part
 
     @staticmethod
     def fit(grey: np.ndarray) -> Components:
-        """Fit on the training pictures, fewer than 40 components if they span fewer.
+        """Fit on the training part, fewer than 40 components if it spans fewer.
 
         Args:
-            grey: (n, SIDE * SIDE) in [0, 1].
+            grey: (n, V) values of the small copies.
         """
         if not len(grey) or (grey == grey[0]).all():  # nothing to span
             width = grey.shape[1]
@@ -84,15 +88,14 @@ class FeatureExtractor:
             availability: what ALL N cases have, after the protocol's gaps.
 
         Raises:
-            BadData: an observed cell, vector or picture that cannot be read.
-            NotApplicable: a modality is a volume.
+            BadData: an observed cell, vector, picture or volume that cannot be read.
         """
         preprocessor = fit_preprocessor(dataset, rows, availability)
         inputs = preprocessor.inputs(dataset, rows, availability)
         components = {
-            m: Components.fit(_grey(inputs.content[m], availability.modality[rows, m]))
+            m: Components.fit(_small(inputs.content[m], availability.modality[rows, m]))
             for m, modality in enumerate(dataset.modalities)
-            if modality.kind == "image"
+            if modality.kind in ("image", "volume")
         }
         return cls(preprocessor, components)
 
@@ -121,7 +124,7 @@ class FeatureExtractor:
         if content.vector is not None:
             read = content.vector.numpy()[present].astype(np.float64)
         else:
-            read = self.components[m].transform(_grey(content, present))
+            read = self.components[m].transform(_small(content, present))
         values = np.full((len(present), read.shape[1]), np.nan)
         values[present] = read
         return values
@@ -177,10 +180,27 @@ def _table_values(content: ModalityInput, fitted: TableStatistics) -> np.ndarray
     return np.concatenate(columns, axis=1)
 
 
-def _grey(content: ModalityInput, present: np.ndarray) -> np.ndarray:
-    """Return the present pictures as float64 (n, SIDE * SIDE) grey values in [0, 1]."""
+def _small(content: ModalityInput, present: np.ndarray) -> np.ndarray:
+    """Return small copies of the present pictures or volumes: float64 (n, V)."""
+    chosen = torch.from_numpy(present)
+    if content.volumes is not None:
+        return _block_means(content.volumes[chosen])
     assert content.pictures is not None
-    pictures = content.pictures[torch.from_numpy(present)].permute(0, 3, 1, 2)
+    return _grey(content.pictures[chosen])
+
+
+def _block_means(volumes: Tensor) -> np.ndarray:
+    """Average volumes (n, D, H, W, C) over their channels and blocks of voxels: (n, V)."""
+    D, H, W = (min(pair) for pair in zip(BLOCKS, volumes.shape[1:4], strict=True))
+    if not len(volumes):  # pooling refuses an empty batch
+        return np.zeros((0, D * H * W))
+    means = [adaptive_avg_pool3d(volume.float().mean(-1)[None], (D, H, W)) for volume in volumes]
+    return torch.stack(means).flatten(1).double().numpy()
+
+
+def _grey(pictures: Tensor) -> np.ndarray:
+    """Bring pictures (n, H, W, C) to (n, SIDE * SIDE) grey values in [0, 1]."""
+    pictures = pictures.permute(0, 3, 1, 2)
     n_channels = pictures.shape[1]
     weights = torch.tensor(LUMA if n_channels == 3 else (1 / n_channels,) * n_channels)
     grey = (pictures.float() / 255.0 * weights.view(1, -1, 1, 1)).sum(1, keepdim=True)

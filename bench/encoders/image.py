@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.encoders.inputs import ModalityInput
-from bench.encoders.preprocessing import PictureStatistics
+from bench.encoders.pixels import PictureStatistics
 from bench.errors import BadConfig, unknown
 from bench.spec import EncoderConfig
 

@@ -1,6 +1,7 @@
 """Preprocessed cases as tensors, with everything that is not observed already blanked."""
 
-# B batch, M modalities, A attributes, W vector width, H W C picture height, width, channels
+# B batch, M modalities, A attributes, W vector width, H W C picture height, width, channels,
+# Z slices of a volume
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class ModalityInput:
-    """One modality of a batch: a table (numbers and codes), a vector or pictures; the rest None.
+    """One modality of a batch: a table (numbers and codes), a vector, pictures or volumes.
 
+    What it is not is None.
     An observed categorical attribute has number 0, so that NaN means unobserved for every kind.
     """
 
@@ -22,6 +24,7 @@ class ModalityInput:
     codes: Tensor | None = None  # (B, A) int64 vocabulary index or quartile, -1: unobserved
     vector: Tensor | None = None  # (B, W) float32 standardised, 0: absent
     pictures: Tensor | None = None  # (B, H, W, C) uint8, 0: absent
+    volumes: Tensor | None = None  # (B, Z, H, W, C) uint8 or float32, 0: absent
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> ModalityInput:
         return ModalityInput(
@@ -47,6 +50,7 @@ class ModalityInput:
             _blank(self.codes, available, -1),
             _blank(self.vector, available, 0.0),
             _blank(self.pictures, available, 0),
+            _blank(self.volumes, available, 0),
         )
 
 

@@ -17,14 +17,15 @@ from bench.data import Modality, Task, Tokens, TokenSpec
 from bench.encoders.attributes import AttributeEncoder
 from bench.encoders.image import ImageEncoder
 from bench.encoders.inputs import Inputs, ModalityInput, concatenate
+from bench.encoders.pixels import PictureStatistics, VolumeStatistics
 from bench.encoders.preprocessing import (
-    PictureStatistics,
     Preprocessor,
     TableStatistics,
     VectorStatistics,
     encoder_groups,
 )
 from bench.encoders.vector import VectorEncoder
+from bench.encoders.volume import VolumeEncoder
 from bench.errors import BadData
 from bench.spec import EncoderConfig
 
@@ -63,9 +64,8 @@ class Encoders(nn.Module):
             load_weights: False leaves pretrained weights out, for a checkpoint that brings them.
 
         Raises:
-            NotApplicable: a modality is a volume.
             BadConfig, UnknownName: the image encoder or its weights cannot be had.
-            BadData: modalities share an encoder but not the shape of their pictures.
+            BadData: modalities share an encoder but not the shape of their pictures or volumes.
         """
         super().__init__()
         self._groups = _groups(modalities, separate=separate)
@@ -153,12 +153,17 @@ def _check_same_shape(
 ) -> None:
     if len(group.members) == 1:
         return
-    shapes = {m: preprocessor.of(m, PictureStatistics).shape for m in group.members}
+    shapes: dict[int, tuple[int, ...]] = {}
+    for m in group.members:
+        fitted = preprocessor.statistics[m]
+        assert isinstance(fitted, PictureStatistics | VolumeStatistics)  # encoder_groups saw to it
+        shapes[m] = fitted.shape
     if len(set(shapes.values())) > 1:
         listed = ", ".join(f"{modalities[m].name} {shape}" for m, shape in shapes.items())
+        what = "pictures" if modalities[group.members[0]].kind == "image" else "volumes"
         raise BadData(
-            f"pictures that share encoder {group.name!r} must have one shape, got {listed}; read "
-            "them at one size or give each its own encoder"
+            f"{what} that share encoder {group.name!r} must have one "
+            f"shape, got {listed}; read them at one size or give each its own encoder"
         )
 
 
@@ -170,6 +175,8 @@ def _build(
         return AttributeEncoder(fitted.kinds, fitted.n_codes, config.d_attribute)
     if isinstance(fitted, VectorStatistics):
         return VectorEncoder()
+    if isinstance(fitted, VolumeStatistics):
+        return VolumeEncoder(fitted, config)
     return ImageEncoder(fitted, config, load_weights=load_weights)
 
 
@@ -186,7 +193,7 @@ def _spec(modality: Modality, m: int, preprocessor: Preprocessor, encoder: nn.Mo
             attribute_kinds=fitted.kinds,
             n_codes=fitted.n_codes,
         )
-    if isinstance(encoder, ImageEncoder):
+    if isinstance(encoder, ImageEncoder | VolumeEncoder):
         n_tokens, d_token = encoder.n_tokens, encoder.d_token
     else:
         n_tokens, d_token = 1, len(preprocessor.of(m, VectorStatistics).mean)

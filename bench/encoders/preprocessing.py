@@ -7,7 +7,7 @@ What is not observed is never read: its cells come out as NaN, -1 or 0, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -17,13 +17,18 @@ from pydantic import Field
 
 from bench.data import Attribute, AttributeKind, Availability, Dataset, Modality
 from bench.encoders.inputs import Inputs, ModalityInput
-from bench.encoders.picture_cache import read_pictures
-from bench.errors import BadData, NotApplicable
+from bench.encoders.pixels import (
+    PictureStatistics,
+    VolumeStatistics,
+    fit_pictures,
+    fit_volumes,
+    picture_input,
+    volume_input,
+)
+from bench.errors import BadData
 from bench.spec import Frozen
 
 N_QUARTILES = 4
-CHUNK = 256  # pictures summed at a time
-WHITE = 255.0
 
 
 class NumericStatistics(Frozen):
@@ -97,19 +102,11 @@ class VectorStatistics(Frozen):
     std: tuple[float, ...]
 
 
-class PictureStatistics(Frozen):
-    """Size of the pictures, and moments of each channel over all pictures of one encoder key."""
-
-    kind: Literal["image"] = "image"
-    shape: tuple[int, int, int]  # height, width, channels
-    mean: tuple[float, ...]  # in [0, 1]
-    std: tuple[float, ...]
-
-
 Statistics = Annotated[
-    TableStatistics | VectorStatistics | PictureStatistics, Field(discriminator="kind")
+    TableStatistics | VectorStatistics | PictureStatistics | VolumeStatistics,
+    Field(discriminator="kind"),
 ]
-S = TypeVar("S", TableStatistics, VectorStatistics, PictureStatistics)
+S = TypeVar("S", TableStatistics, VectorStatistics, PictureStatistics, VolumeStatistics)
 
 
 class Preprocessor(Frozen):
@@ -166,24 +163,19 @@ def encoder_groups(modalities: Sequence[Modality]) -> dict[str, tuple[int, ...]]
     """List the modalities under each encoder key, in order.
 
     Raises:
-        NotApplicable: a modality is a volume.
-        BadData: modalities of another kind than pictures share a key, or their channels differ.
+        BadData: tables or vectors share a key, or pictures or volumes of different channels.
     """
     groups: dict[str, tuple[int, ...]] = {}
     for m, modality in enumerate(modalities):
-        if modality.kind == "volume":
-            raise NotApplicable(
-                f"modality {modality.name!r} is a volume, for which there is no encoder; give its "
-                "slices as pictures or its features as a vector"
-            )
         groups[modality.encoder_key] = (*groups.get(modality.encoder_key, ()), m)
     for key, members in groups.items():
         kinds = {(modalities[m].kind, modalities[m].channels) for m in members}
-        if len(members) > 1 and (len(kinds) > 1 or modalities[members[0]].kind != "image"):
+        shareable = len(kinds) == 1 and modalities[members[0]].kind in ("image", "volume")
+        if len(members) > 1 and not shareable:
             names = ", ".join(f"{modalities[m].name} ({modalities[m].kind})" for m in members)
             raise BadData(
-                f"encoder {key!r} is shared by {names}; only pictures with the same channels can "
-                "share one, give the others their own"
+                f"encoder {key!r} is shared by {names}; only pictures, or only volumes, "
+                "with the same channels can share one; give the others their own"
             )
     return groups
 
@@ -199,14 +191,15 @@ def fit_preprocessor(
         availability: what ALL N cases have, after the protocol's gaps.
 
     Raises:
-        BadData: an observed cell, vector or picture that cannot be read.
-        NotApplicable: a modality is a volume.
+        BadData: an observed cell, vector, picture or volume that cannot be read.
     """
     fitted: dict[int, Statistics] = {}
     for members in encoder_groups(dataset.modalities).values():
         kind = dataset.modalities[members[0]].kind
         if kind == "image":
-            fitted |= _fit_pictures(dataset, members, rows, availability)
+            fitted |= fit_pictures(dataset, members, rows, availability)
+        elif kind == "volume":
+            fitted |= fit_volumes(dataset, members, rows, availability)
         else:
             fit = _fit_table if kind == "table" else _fit_vector
             fitted[members[0]] = fit(dataset, members[0], rows, availability)
@@ -329,10 +322,10 @@ def _read_vectors(dataset: Dataset, modality: Modality, rows: np.ndarray) -> np.
         )
     finite = np.isfinite(vectors).all(1)
     if not finite.all():
+        first = str(dataset.cases[rows[finite.argmin()]])
         raise BadData(
             f"{dataset.name}: {(~finite).sum()} present vectors of {modality.name!r} hold NaN or "
-            f"infinity; first: case {dataset.cases[rows[finite.argmin()]]!r}; declare such vectors "
-            "absent or fill them"
+            f"infinity; first: case {first!r}; declare such vectors absent or fill them"
         )
     return vectors
 
@@ -358,70 +351,6 @@ def _vector_input(
     return ModalityInput(vector=torch.from_numpy(values))
 
 
-# pictures
-
-
-def _fit_pictures(
-    dataset: Dataset, members: tuple[int, ...], rows: np.ndarray, availability: Availability
-) -> dict[int, PictureStatistics]:
-    """Pool the channel moments of the modalities that share an encoder, exactly, in integers."""
-    n_channels = dataset.modalities[members[0]].channels
-    n_pixels = 0
-    total, squares = np.zeros(n_channels, np.int64), np.zeros(n_channels, np.int64)
-    for pixels in _training_pixels(dataset, members, rows, availability):
-        n_pixels += len(pixels)
-        total += pixels.sum(0)
-        squares += (pixels**2).sum(0)
-    mean = total / max(n_pixels, 1) / WHITE
-    variance = squares / max(n_pixels, 1) / WHITE**2 - mean**2
-    constant = n_pixels * squares == total**2  # also without any picture
-    std = np.sqrt(np.where(constant, 1.0, variance))
-    return {
-        m: PictureStatistics(
-            shape=_shape(dataset, dataset.modalities[m]),
-            mean=tuple(mean.tolist()),
-            std=tuple(std.tolist()),
-        )
-        for m in members
-    }
-
-
-def _training_pixels(
-    dataset: Dataset, members: tuple[int, ...], rows: np.ndarray, availability: Availability
-) -> Iterator[np.ndarray]:
-    """Yield the pixels of all training pictures of these modalities, int64 (n, channels)."""
-    for m in members:
-        modality = dataset.modalities[m]
-        present = rows[availability.modality[rows, m]]
-        for start in range(0, len(present), CHUNK):
-            pixels = read_pictures(dataset, modality, present[start : start + CHUNK])
-            yield pixels.reshape(-1, modality.channels).astype(np.int64)
-
-
-def _shape(dataset: Dataset, modality: Modality) -> tuple[int, int, int]:
-    height, width, channels = read_pictures(dataset, modality, np.zeros(0, np.int64)).shape[1:]
-    return height, width, channels
-
-
-def _picture_input(
-    dataset: Dataset,
-    modality: Modality,
-    fitted: PictureStatistics,
-    rows: np.ndarray,
-    present: np.ndarray,
-) -> ModalityInput:
-    pixels = np.zeros((len(rows), *fitted.shape), np.uint8)
-    if present.any():
-        read = read_pictures(dataset, modality, rows[present])
-        if read.shape[1:] != fitted.shape:
-            raise BadData(
-                f"{dataset.name}: pictures of {modality.name!r} are {read.shape[1:]}, the run was "
-                f"trained on {fitted.shape}; load the dataset with the same picture size"
-            )
-        pixels[present] = read
-    return ModalityInput(pictures=torch.from_numpy(pixels))
-
-
 def _modality_input(
     dataset: Dataset, m: int, fitted: Statistics, rows: np.ndarray, availability: Availability
 ) -> ModalityInput:
@@ -432,4 +361,6 @@ def _modality_input(
         return _table_input(dataset, modality, fitted, rows, seen)
     if isinstance(fitted, VectorStatistics):
         return _vector_input(dataset, modality, fitted, rows, present)
-    return _picture_input(dataset, modality, fitted, rows, present)
+    if isinstance(fitted, VolumeStatistics):
+        return volume_input(dataset, modality, fitted, rows, present)
+    return picture_input(dataset, modality, fitted, rows, present)
