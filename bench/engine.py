@@ -170,6 +170,7 @@ class _StageRun:
         means = _mean_terms(self._steps(epoch, optimiser), self.stage.name, epoch)
         valid, score_kind = self._validate(epoch)
         row = {"stage": self.stage.name, "epoch": epoch, "n_epochs": self.n_epochs} | {
+            "subset": self.stage.subset,
             "lr": self.recipe.lr * factor,
             "losses": means,
             "valid": valid,

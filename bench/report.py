@@ -35,6 +35,7 @@ class ReportOptions:
     worst: bool = False  # show each row's worst column
     monotonicity: bool = False  # list where more scores worse
     common_cases: bool = False  # score only the cases that every column has
+    leaks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # dataset -> what gives away
 
 
 WEIGHTS_SUM = 1e-6  # how far from 1 stated probabilities may sum

@@ -6,7 +6,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,21 @@ import torch
 from torch import Tensor
 
 from bench import __version__
+from bench.availability import Subset, subsets
 from bench.data import Availability, Dataset, Split
 from bench.encoders import Encoders, Preprocessor, fit_preprocessor
 from bench.encoders.features import FeatureExtractor
 from bench.engine import Training, fit
 from bench.errors import BadData, BadRequest, BenchError, NotApplicable
-from bench.inference import Ask, Member, Model, Part, Scored, predict
+from bench.inference import Ask, Member, Model, Part, Scored, predict, selection_score
 from bench.method import Config, Method, ShallowMethod, Stage
-from bench.patterns import Pattern, pattern_words, test_pattern, training_pattern
+from bench.patterns import (
+    Pattern,
+    pattern_words,
+    rows_that_serve,
+    test_pattern,
+    training_pattern,
+)
 from bench.protocol import Condition, Setting, gaps_of
 from bench.registry import Registry
 from bench.seeds import seed_for
@@ -33,6 +40,18 @@ from bench.splits import split_of
 from bench.store import RunFolder
 
 Report = Callable[[float], None]  # takes the share of the run that is done, 0 to 1
+Watch = Callable[[Mapping[str, Any]], None]  # takes each row of the history; may raise to stop
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Who is told how a run goes."""
+
+    report: Report = lambda share: None
+    watch: Watch = lambda row: None
+
+
+NO_HOOKS = Hooks()
 
 
 @dataclass(frozen=True)
@@ -50,18 +69,19 @@ def execute(
     spec: RunSpec,
     conditions: Sequence[Condition],
     context: Context,
-    report: Report = lambda share: None,
+    hooks: Hooks = NO_HOOKS,
 ) -> None:
     """Train if needed, predict the conditions that are not there yet, and mark the folder.
 
-    A fault of the run (user's or ours) is written into the folder and raised again.
+    A fault of the run (user's or ours) is written into the folder and raised again, and so is what
+    a hook raises: a run that is stopped has failed, for the reason that the hook gives.
     """
     if folder.state == "done":
         _add_conditions(folder, spec, conditions, context)
         return
     folder.begin(spec, environment(context))
     try:
-        facts = _run(folder, spec, conditions, context, report)
+        facts = _run(folder, spec, conditions, context, hooks)
     except NotApplicable as error:
         folder.skip(str(error))
         raise
@@ -77,13 +97,13 @@ def _run(
     spec: RunSpec,
     conditions: Sequence[Condition],
     context: Context,
-    report: Report,
+    hooks: Hooks,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     _set_threads(context.threads)
     material = Material.of(spec, context)
     trainer = _shallow if issubclass(material.method_class, ShallowMethod) else _deep
-    fitted = trainer(folder, material, context, report)
+    fitted = trainer(folder, material, context, hooks)
     trained = time.perf_counter()
     tests = [Test.of(condition, material) for condition in conditions]
     folder.write_predictions(predictions_frame(material, tests, fitted.predict(material, tests)))
@@ -147,6 +167,13 @@ class Material:
         if self.spec.selection == "complete":
             return self.dataset.natural()
         return self.availability
+
+    @property
+    def selection(self) -> tuple[Subset | None, ...]:
+        """The conditions whose mean score chooses the weights; None: the cases as they are."""
+        if self.spec.selection == "all-subsets":
+            return tuple(subsets(self.dataset.n_modalities))
+        return (None,)
 
     @property
     def label(self) -> np.ndarray:
@@ -247,7 +274,7 @@ class _Deep:
         return predict(self.members, inputs, [test.ask(rows) for test in tests])
 
 
-def _deep(folder: RunFolder, material: Material, context: Context, report: Report) -> _Deep:
+def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> _Deep:
     device = torch.device(context.device)
     dataset, split, spec = material.dataset, material.split, material.spec
     preprocessor = fit_preprocessor(dataset, split.train, material.availability)
@@ -264,28 +291,38 @@ def _deep(folder: RunFolder, material: Material, context: Context, report: Repor
         n_done += 1
         folder.append_history(row)
         folder.heartbeat(epochs=n_done)
-        report(min(1.0, n_done / spec.recipe.epochs))
+        hooks.report(min(1.0, n_done / spec.recipe.epochs))
+        hooks.watch(row)
 
-    members = fit(
-        build,
-        _training(material),
-        part(split.train, material.availability),
-        part(split.valid, material.valid_availability),
-        log,
-    )
+    valid = part(split.valid, material.valid_availability)
+    members = fit(build, _training(material), part(split.train, material.availability), valid, log)
     _save(folder, members, preprocessor)
-    return _Deep(members, preprocessor, device, _count_parameters(members))
+    asks = [Ask.of_subset(valid.inputs.observed, subset) for subset in material.selection]
+    facts = validation_facts(material, predict(members, valid.inputs, asks))
+    return _Deep(members, preprocessor, device, _count_parameters(members) | facts)
 
 
 def _training(material: Material) -> Training:
-    from bench.availability import subsets
-
     spec = material.spec
-    chosen: tuple[Any, ...] = (None,)
-    if spec.selection == "all-subsets":
-        chosen = tuple(subsets(material.dataset.n_modalities))
     keys = (spec.dataset, spec.fold, spec.n_folds, spec.seed)
-    return Training(spec.recipe, chosen, keys, len(material.dataset.classes))
+    return Training(spec.recipe, material.selection, keys, len(material.dataset.classes))
+
+
+def validation_facts(material: Material, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Score a trained method by the rule that chose its weights: what a search looks at.
+
+    It is computed from what would be tested, after the last stage and its calibration.
+
+    Args:
+        material: of the run.
+        scored: predictions of the validation part, one per condition of the selection rule.
+    """
+    if not any(len(each.rows) for each in scored):
+        return {"valid_score": None, "valid_is": "no validation case serves"}
+    if not all(np.isfinite(each.proba).all() for each in scored):
+        return {"valid_score": None, "valid_is": "validation predictions are not finite"}
+    score, kind = selection_score(material.label[material.split.valid], scored)
+    return {"valid_score": score, "valid_is": kind}
 
 
 def untrained(material: Material, device: torch.device) -> tuple[Model, Preprocessor]:
@@ -373,32 +410,52 @@ class _Shallow:
 
     def predict(self, material: Material, tests: Sequence[Test]) -> list[Scored]:
         """Predict the conditions."""
-        scored = []
-        for test in tests:
-            features = self.extractor.transform(
-                material.dataset, test.rows, test.pattern.availability
+        return [
+            self.score(material, material.split.test, test.rows, test.pattern.availability)
+            for test in tests
+        ]
+
+    def score(
+        self, material: Material, part: np.ndarray, rows: np.ndarray, seen: Availability
+    ) -> Scored:
+        """Predict some rows of one part of the split, from what is seen of them."""
+        proba = np.zeros((0, len(material.dataset.classes)))
+        if len(rows):
+            proba = self.method.predict_proba(
+                self.extractor.transform(material.dataset, rows, seen)
             )
-            n_classes = len(material.dataset.classes)
-            proba = (
-                self.method.predict_proba(features) if len(test.rows) else np.zeros((0, n_classes))
+        return Scored(np.searchsorted(part, rows), proba)
+
+    def validate(self, material: Material) -> list[Scored]:
+        """Predict the validation part under each condition of the selection rule."""
+        valid, seen = material.split.valid, material.valid_availability
+        observed = seen.modality[valid]
+        return [
+            self.score(
+                material,
+                valid,
+                valid[rows_that_serve(observed, subset)],
+                seen if subset is None else seen.keep(subset),
             )
-            scored.append(Scored(np.searchsorted(material.split.test, test.rows), proba))
-        return scored
+            for subset in material.selection
+        ]
 
 
-def _shallow(folder: RunFolder, material: Material, context: Context, report: Report) -> _Shallow:
+def _shallow(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> _Shallow:
     dataset, train = material.dataset, material.split.train
     extractor = FeatureExtractor.fit(dataset, train, material.availability)
     features = extractor.transform(dataset, train, material.availability)
     method = _new_shallow(material)
     label = material.label[train]
     method.fit(features, label, case_weight(label, balanced=material.spec.recipe.balance != "none"))
-    report(1.0)
+    hooks.report(1.0)
     state = {f"method.{name}": array for name, array in method.state().items()}
     state |= {f"features.{name}": array for name, array in extractor.state().items()}
     with folder.atomic_path("checkpoint.npz") as path, path.open("wb") as file:
         np.savez(file, allow_pickle=False, **state)
-    return _Shallow(method, extractor, {"n_parameters": 0, "n_trainable": 0, "n_models": 1})
+    counts = {"n_parameters": 0, "n_trainable": 0, "n_models": 1}
+    fitted = _Shallow(method, extractor, counts)
+    return replace(fitted, facts=counts | validation_facts(material, fitted.validate(material)))
 
 
 def _new_shallow(material: Material) -> ShallowMethod:
@@ -455,11 +512,12 @@ def predictions_frame(
 ) -> pd.DataFrame:
     """Lay predictions out: case, condition, label, p_0 ... p_{K-1}."""
     n_classes = len(material.dataset.classes)
-    rows = np.concatenate([test.rows for test in tests])
-    proba = np.concatenate([each.proba.reshape(-1, n_classes) for each in scored])
-    names = [test.condition.name for test in tests]
+    rows = np.concatenate([np.zeros(0, int), *(test.rows for test in tests)])
+    proba = np.concatenate(
+        [np.zeros((0, n_classes)), *(each.proba.reshape(-1, n_classes) for each in scored)]
+    )
     frame = pd.DataFrame({"case": material.dataset.cases[rows]})
-    frame["condition"] = np.repeat(names, [len(test.rows) for test in tests])
+    frame["condition"] = [test.condition.name for test in tests for _ in test.rows]
     frame["label"] = material.label[rows]
     for k in range(n_classes):
         frame[f"p_{k}"] = proba[:, k].astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,13 @@ def plan(request: Request) -> Study:
     from bench.planning import Planner
 
     return Planner(request).study()
+
+
+def scan(request: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Scan a dataset of a request for leaks; the counterpart of a task."""
+    from bench.planning import Arena, Planner
+
+    return Arena(Planner(Request(**request)), dataset).scan().to_json()
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ def carry_out_together(
     """
     cells = {cell.spec.folder: (cell, asked) for asked, part in parts for cell in part.cells}
     todo = [
-        _task(cell, study.run(cell.spec), asked)
+        task_of(cell, study.run(cell.spec), asked)
         for cell, asked in cells.values()
         if not _is_answered(cell, study.run(cell.spec))
     ]
@@ -204,7 +211,8 @@ def _mark_failed(folder: RunFolder, cell: Cell, error: str) -> None:
         folder.fail(error, "")
 
 
-def _task(cell: Cell, folder: RunFolder, request: Request) -> Task:
+def task_of(cell: Cell, folder: RunFolder, request: Request) -> Task:
+    """Make the work of one cell; `run_cell` carries it out."""
     payload = {"cell": cell.to_json(), "path": str(folder.path), **context_of(request)}
     return Task(cell.spec.folder, "run", payload)
 
@@ -235,10 +243,20 @@ def _note(request: Request, planned: Study, study: StudyFolder) -> None:
     study.write_json("study.json", known)
 
 
-def run_cell(payload: Mapping[str, Any], report: Any) -> None:
-    """Carry out one cell in this process; the counterpart of `_task`."""
+def run_cell(
+    payload: Mapping[str, Any],
+    report: Callable[[float], None],
+    watch: Callable[[Mapping[str, Any]], None] = lambda row: None,
+) -> None:
+    """Carry out one cell in this process; the counterpart of `task_of`.
+
+    Args:
+        payload: that of the task.
+        report: takes the share that is done.
+        watch: takes each row of the history, and may raise to stop the run.
+    """
     from bench.protocol import condition_of
-    from bench.runner import Context, execute, resolve_device
+    from bench.runner import Context, Hooks, execute, resolve_device
 
     cell = Cell.from_json(payload["cell"])
     conditions = [condition_of(condition) for condition in cell.conditions]
@@ -248,7 +266,7 @@ def run_cell(payload: Mapping[str, Any], report: Any) -> None:
         resolve_device(payload["device"]),
         payload["threads"],
     )
-    execute(RunFolder(Path(payload["path"])), cell.spec, conditions, context, report)
+    execute(RunFolder(Path(payload["path"])), cell.spec, conditions, context, Hooks(report, watch))
 
 
 _registries: dict[str, Any] = {}
