@@ -108,7 +108,7 @@ def test_a_mean_over_classes_says_how_it_counts_an_absent_one(study: StudyFolder
     assert cell(table, "0", "BACC").value == 50.0
     assert cell(table, "0", "F1").value == pytest.approx(100 / 3)  # mean of 2/3 and 0
     assert "that BACC is the mean over the classes" in notes_of(table, cell(table, "0", "BACC"))
-    assert "that F1 is with 0 for that class" in notes_of(table, cell(table, "0", "F1"))
+    assert "that F1 is the mean with 0 for that class" in notes_of(table, cell(table, "0", "F1"))
 
 
 def test_metrics_are_named_in_any_case() -> None:
@@ -199,10 +199,7 @@ def test_expected_is_the_mean_under_the_stated_probabilities(study: StudyFolder)
     # repeats: 0.25 * 50 + 0.75 * 100 = 87.5, and 100
     assert found.value == 93.75
     assert found.spread == pytest.approx(12.5 / math.sqrt(2))
-    assert (
-        "Expected: the mean score if the conditions have these probabilities: 0 0.25, 1 0.75."
-        in (table.caption)
-    )
+    assert any("have these probabilities: 0 0.25, 1 0.75." in each for each in table.caption)
 
 
 def test_worst_is_the_column_with_the_lowest_mean_and_names_it(study: StudyFolder) -> None:
@@ -254,7 +251,7 @@ def test_weights_of_a_file_keep_the_names_of_subsets(tmp_path: Path) -> None:
     ("pairs", "text"),
     [
         (["0=0.7", "1=0.2"], "must sum to 1, got 0.9"),
-        (["0=1.000002"], "from 0 to 1"),
+        (["0=0.6", "1=0.400002"], "got 1.000002"),
         (["0=1.2", "1=-0.2"], "the weight of 0 must be a probability"),
         (["0=nan"], "got 'nan'"),
         (["0=half"], "got 'half'"),
@@ -267,7 +264,7 @@ def test_weights_that_are_no_distribution_are_refused(pairs: list[str], text: st
 
 
 def test_weights_may_miss_1_by_rounding() -> None:
-    assert len(weights_of(["0=0.333333", "1=0.333333", "01=0.333333"], None)) == 3
+    assert len(weights_of(["0=0.3333333", "1=0.3333333", "01=0.3333333"], None)) == 3
 
 
 # --- common cases -----------------------------------------------------------------------------
