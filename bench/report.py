@@ -61,7 +61,7 @@ def weights_of(pairs: Sequence[str], file: Path | None) -> dict[str, float]:
     weights = {name: _probability(name, text) for name, text in texts.items()}
     if weights and not abs(sum(weights.values()) - 1) <= WEIGHTS_SUM:
         raise BadRequest(
-            f"the weights of conditions must sum to 1, got {sum(weights.values()):g}; "
+            f"the weights of conditions must sum to 1, got {sum(weights.values()):.9g}; "
             "give every condition that can occur its probability"
         )
     return weights
