@@ -55,7 +55,8 @@ def fit(build: Build, training: Training, train: Part, valid: Part, log: Log) ->
         NonFiniteLoss: a loss term is NaN or infinite; names term, epoch and step.
     """
     first = build(None)
-    members: list[Member] = []
+    general: list[Member] = []  # the model of the stages that are not fresh
+    special: list[Member] = []
     step = 0
     for stage in first.method.stages():
         n_rows = len(rows_of(stage, train))
@@ -65,10 +66,12 @@ def fit(build: Build, training: Training, train: Part, valid: Part, log: Log) ->
         model = build(stage) if stage.fresh else first
         step = _StageRun(model, stage, training, train, valid, log, step).run()
         if stage.fresh:
-            members.append(Member(model, stage.subset))
+            special.append(Member(model, stage.subset))
+        else:
+            general = [Member(first)]
     if not step:
         raise BadConfig("no stage has 2 training cases; give more data or fewer gaps")
-    members = members or [Member(first)]
+    members = general + special
     for member in members:
         _calibrate(member.model, train, valid)
     return members
@@ -198,14 +201,15 @@ class _StageRun:
         terms = self.model.method.losses(
             tokens, batch.observed, self.train.label[index], self.progress
         )
-        torch.stack(list(terms.values())).sum().backward()
+        values = torch.stack(list(terms.values()))  # a copy: a term may be a parameter itself
+        values.sum().backward()
         for group in optimiser.param_groups:
             if group["max_grad_norm"] is not None:
                 nn.utils.clip_grad_norm_(group["params"], group["max_grad_norm"])
         optimiser.step()
         self.model.method.after_step(self.progress)
         self.step += 1
-        return {name: term.detach() for name, term in terms.items()}
+        return dict(zip(terms, values.detach().unbind(), strict=True))
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         generator = generator_for("order", *self.keys, epoch)
