@@ -276,3 +276,10 @@ def outcome(run: RunResult) -> str:
     word = {"skipped": "n/a", "pending": "not finished"}.get(run.state, run.state)
     reason = run.reason if len(run.reason) <= REASON_LENGTH else f"{run.reason[:REASON_LENGTH]}..."
     return f"{word}: {reason}" if reason else word
+
+
+def leaks_sentence(found: Sequence[str] | None) -> str:
+    """Say what a scan of the data found to give the label away; None: it was not scanned."""
+    if found is None:
+        return ""
+    return f"Leak scan: {'; '.join(found) or 'nothing found'}."

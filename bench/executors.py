@@ -27,7 +27,7 @@ class Task:
     """One piece of work: what to call and with what; plain JSON, so that it can cross a border."""
 
     name: str
-    kind: str  # "run" or "plan"
+    kind: str  # "run", "plan" or "scan"
     payload: Mapping[str, Any]
 
 
@@ -95,6 +95,8 @@ def perform(task: Task, report: Callable[[float], None]) -> Outcome:
         if task.kind == "plan":
             planned = study.plan(Request(**task.payload))
             return Outcome(task.name, value=planned.to_json())
+        if task.kind == "scan":
+            return Outcome(task.name, value=study.scan(**task.payload))
         study.run_cell(task.payload, report)
     except NotApplicable:
         return Outcome(task.name)

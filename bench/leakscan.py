@@ -10,7 +10,7 @@ A finding is a warning in reports, never a silent drop.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from bench.data import Dataset, ImageFiles, PictureArray, Split
 from bench.metrics import auc
 from bench.shallow import fit_logistic
+from bench.spec import digest
 
 PATTERN_WARNS_AT = 0.6  # AUC of gaps alone
 LONE_ATTRIBUTE_WARNS_AT = 0.85  # AUC of one attribute alone, where the dataset declares its leak
@@ -74,6 +75,12 @@ class Scan:
         lists = {name: tuple(value[name]) for name in ("deciding", "split_faults")}
         attributes = tuple(LoneScore(**each) for each in value["attributes"])
         return cls(**{**value, **lists, "attributes": attributes})
+
+
+def scan_file(spec: Mapping[str, Any]) -> str:
+    """Name the file in which a study keeps the scan of a run's dataset and split."""
+    keys = ("fingerprint", "dataset_config", "n_folds", "split_by")
+    return f"leaks-{spec['dataset']}-{digest([spec[key] for key in keys])[:12]}.json"
 
 
 def scan(dataset: Dataset, splits: list[Split]) -> Scan:
@@ -160,8 +167,8 @@ def _split_faults(dataset: Dataset, splits: list[Split]) -> Iterator[str]:
         both = set(dataset.group[fitted]) & set(dataset.group[split.test])
         if both:
             yield f"fold {fold}: {len(both)} groups stand in training and test"
-        for name, digest in digests.items():
-            twins = (set(digest[fitted]) & set(digest[split.test])) - {""}
+        for name, hashes in digests.items():
+            twins = (set(hashes[fitted]) & set(hashes[split.test])) - {""}
             if twins:
                 yield f"fold {fold}: {len(twins)} pictures of {name} are in training and test alike"
 

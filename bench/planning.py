@@ -13,6 +13,7 @@ from bench.availability import subsets
 from bench.data import Dataset
 from bench.errors import BadConfig, BadRequest, unknown
 from bench.layout import Layout, LayoutColumn
+from bench.leakscan import Scan, scan
 from bench.method import Config, Plugin
 from bench.patterns import pattern_digest, test_pattern, training_pattern
 from bench.protocol import Condition, Protocol, Setting, condition_of
@@ -49,7 +50,7 @@ class Planner:
         files: list[tuple[str, int, int]] = []
         layouts: list[Layout] = []
         for name in self.request.datasets:
-            arena = _Arena(self, name)
+            arena = Arena(self, name)
             cells += arena.cells(methods, protocols)
             files += [(str(path), *_stamp(path)) for path in arena.dataset.files]
             layouts += [arena.layout(protocol) for protocol in protocols]
@@ -107,7 +108,7 @@ def _stamp(path: Path) -> tuple[int, int]:
     return size, at
 
 
-class _Arena:
+class Arena:
     """One dataset with the recipe, encoders and repeats that all its methods share."""
 
     def __init__(self, planner: Planner, name: str):
@@ -233,6 +234,13 @@ class _Arena:
 
     def _rule(self, protocol: Protocol) -> SelectionRule:
         return self.planner.request.selection or protocol.selection
+
+    def scan(self) -> Scan:
+        """Scan the dataset for leaks, on the folds of this study."""
+        seed, share = self.repeats[0][1], self.recipe.valid_share
+        folds = range(self.n_folds)
+        splits = [make_split(self.split_on, fold, self.n_folds, seed, share) for fold in folds]
+        return scan(self.dataset, splits)
 
     def layout(self, protocol: Protocol) -> Layout:
         """Say which trainings and conditions the protocol's table shows."""

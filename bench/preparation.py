@@ -8,27 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.availability import subset_name
-from bench.leakscan import Scan, scan
+from bench.leakscan import Scan
 from bench.plugin_listing import aligned
 from bench.request import Request
-from bench.splits import make_split, regrouped
 
 if TYPE_CHECKING:
     from bench.data import Dataset
 
 N_PATTERNS = 8  # most frequent availability patterns shown
 N_ATTRIBUTES = 8  # best lone attributes shown
-
-
-def scan_dataset(dataset: Dataset, request: Request, n_folds: int) -> Scan:
-    """Scan a dataset with the splits that a request uses, first seed."""
-    split_on = regrouped(dataset, request.split_by)
-    if request.split_by:
-        (n_folds,) = split_on.folds
-    seed = (request.seeds or (0,))[0]
-    return scan(
-        dataset, [make_split(split_on, fold, n_folds, seed, 0.2) for fold in range(n_folds)]
-    )
 
 
 def prepare_lines(
@@ -39,18 +27,23 @@ def prepare_lines(
     Raises:
         BadData: something in the files is wrong; names file, row and column.
     """
-    from bench.registry import Registry
-    from bench.request import checked
+    from bench.planning import Arena, Planner
 
-    plugin = Registry(include).load("dataset", name)()
-    config = checked(plugin.config_class, settings, name)
-    dataset: Dataset = plugin.load(config, data_root)
+    root = None if data_root is None else str(data_root)
+    request = Request(
+        methods=(),
+        datasets=(name,),
+        settings={name: settings},
+        data_root=root,
+        include=tuple(map(str, include)),
+    )
+    arena = Arena(Planner(request), name)
+    dataset = arena.dataset
     yield f"{name}: {dataset.n_cases} cases, {len(set(dataset.group))} groups"
     counts = Counter(dataset.label.tolist())
     yield "classes: " + ", ".join(f"{label} {counts[k]}" for k, label in enumerate(dataset.classes))
     yield from ["", *_modality_lines(dataset), "", *_pattern_lines(dataset), ""]
-    request = Request(methods=(), datasets=(name,))
-    yield from _scan_lines(scan_dataset(dataset, request, plugin.default_folds))
+    yield from _scan_lines(arena.scan())
 
 
 def _modality_lines(dataset: Dataset) -> Iterator[str]:

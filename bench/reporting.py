@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BadRequest, unknown
 from bench.layout import Layout, merged
+from bench.leakscan import Scan, scan_file
 from bench.report import DEFAULTS, Report, ReportOptions
 from bench.request import Request
 
@@ -100,8 +101,20 @@ def print_tables(
     check_format(output)
     results = asked.results(folder)
     chosen = layouts_with_runs(asked, results)
-    built = tables_of(results, chosen, replace(options, preset=asked.budget), conditions)
+    options = replace(options, preset=asked.budget, leaks=leaks_of(folder, results))
+    built = tables_of(results, chosen, options, conditions)
     print_built(built, output)
+
+
+def leaks_of(folder: StudyFolder, results: Sequence[RunResult]) -> dict[str, list[str]]:
+    """Read what the scans at the head of a study found, by dataset."""
+    files = {scan_file(result.spec): result.dataset for result in results}
+    found: dict[str, list[str]] = {}
+    for name, dataset in files.items():
+        if folder.has(name):
+            warnings = Scan.from_json(folder.read_json(name)).warnings()
+            found[dataset] = list(dict.fromkeys([*found.get(dataset, []), *warnings]))
+    return found
 
 
 def print_built(built: Sequence[Table], output: str) -> None:

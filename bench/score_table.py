@@ -382,6 +382,7 @@ def _caption(contents: Contents, explanation: Sequence[str]) -> tuple[str, ...]:
         captions.selection_sentence(rows),
         captions.dropout_sentence(rows),
         captions.arena_sentence(rows),
+        captions.leaks_sentence(options.leaks.get(contents.layout.dataset)),
     ]
     if "AUC" in options.metrics:
         sentences += captions.constant_sentences(rows, contents.columns)

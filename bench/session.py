@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import study as studies
 from bench.errors import BadRequest
 from bench.executors import Executor, Inline, Processes, Task
+from bench.leakscan import scan_file
 from bench.progress import listener
 from bench.reporting import Asked, check_format, print_tables
 from bench.request import Request
@@ -35,13 +36,24 @@ class Session:
         if answer is None:
             with open_executor(self.jobs, quiet=self.quiet) as executor:
                 planned = studies.limited(plan_in(executor, self.request), limit)
+                self._scan(planned, folder.create(), executor)
                 answer = studies.carry_out(
-                    self.request, planned, folder.create(), executor, fail_fast=fail_fast
+                    self.request, planned, folder, executor, fail_fast=fail_fast
                 )
         asked = Asked(answer.folders, answer.layouts, self.request.budget)
         print_tables(folder, asked, self.output)
         self._say(answer, folder)
         return 1 if answer.failed else 0
+
+    def _scan(self, planned: Study, folder: StudyFolder, executor: Executor) -> None:
+        """Look for leaks at the head of a study, once per dataset and split."""
+        for cell in planned.cells:
+            spec = cell.spec.model_dump(mode="json")
+            name = scan_file(spec)
+            if not folder.has(name):
+                payload = {"request": self.request.model_dump(mode="json")}
+                task = Task(name, "scan", payload | {"dataset": cell.spec.dataset})
+                folder.write_json(name, executor.call(task))
 
     def dry_run(self, limit: int | None) -> int:
         """Print what would be run, and how long it would take."""
