@@ -57,7 +57,7 @@ class Bar:
 
     def _show(self, name: str) -> None:
         self.progress.update(
-            self.bar, completed=self.n_done + sum(self.shares.values()), description=name[:48]
+            self.bar, completed=self.n_done + sum(self.shares.values()), description=name[:32]
         )
 
     def close(self) -> None:
