@@ -262,7 +262,7 @@ class RedCore(Method):
     reference = Reference(
         title="RedCore: Relative Advantage Aware Cross-modal Representation Learning for "
         "Missing Modalities with Imbalanced Missing Rates",
-        authors="Jun Sun, Xinxin Zhang, Shoukang Han, Yu-Ping Ruan, Taihao Li",
+        authors="Sun et al.",
         year=2024,
         venue="AAAI",
         arxiv="2312.10386",

@@ -164,7 +164,7 @@ class ShaSpec(Method):
     display_name = "ShaSpec"
     reference = Reference(
         title="Multi-modal Learning with Missing Modality via Shared-Specific Feature Modelling",
-        authors="Hu Wang, Yuanhong Chen, Congbo Ma, Jodie Avery, Louise Hull, Gustavo Carneiro",
+        authors="Wang et al.",
         year=2023,
         venue="CVPR",
         arxiv="2307.14126",
