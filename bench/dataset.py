@@ -5,7 +5,7 @@ means (a number, a class, absent) is the plugin's decision, and a cell that brea
 named with its file and line.
 """
 
-# N rows of a table
+# N rows of a table, or cases
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import csv
 import hashlib
 import io
 import os
+import warnings
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -28,6 +30,8 @@ from bench.spec import Frozen
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MissingFiles = Literal["error", "absent"]  # what a file that is not in the folder is
 
 DATA_VARIABLE = "BENCH_DATA_DIR"
 N_NAMED = 10  # files or names that an error lists before it says how many more there are
@@ -128,6 +132,35 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:N_NAMED]) + more
 
 
+def files_there(
+    paths: Sequence[Path | None], missing_files: MissingFiles, *, folder: Path, source: str
+) -> tuple[Path | None, ...]:
+    """Return the files that are there, None for those that are not.
+
+    Args:
+        paths: (N,) one per case; None has no file and misses none.
+        missing_files: `absent` takes a missing file for an absent modality, as long as one is
+            there.
+        folder: of the release, for the error.
+        source: what names the files, for the error.
+
+    Raises:
+        BadData: a file is missing and that is a fault, or none is there at all; counts them and
+            names the first.
+    """
+    there = tuple(path if path is not None and path.is_file() else None for path in paths)
+    missing = [path for path, found in zip(paths, there, strict=True) if path and found is None]
+    n_needed = sum(path is not None for path in paths)
+    if missing and (missing_files == "error" or len(missing) == n_needed):
+        names = [os.path.relpath(path, folder) for path in missing]
+        raise BadData(
+            f"{source}: {len(missing)} of {n_needed} files that it names are not under {folder}: "
+            f"{some_of(names)}; complete the release, or set missing_files to absent if some are "
+            "there"
+        )
+    return there
+
+
 def fingerprint_files(paths: Iterable[Path]) -> str:
     """Return the SHA-256 of files: names and sizes of all, content of those that are no pictures.
 
@@ -172,9 +205,81 @@ def read_table(
         BadData: not readable, not UTF-8, no CSV, a column missing or named twice, a record of
             another length than the header, or no record at all.
     """
+    return _frame(path, required_columns, *_records(path, header))
+
+
+def read_sheet(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
+    """Read the first sheet of an XLSX file as text, whole numbers without a point.
+
+    Args:
+        path: a workbook whose first row with content is the header.
+        required_columns: columns that must be there; others are kept too.
+
+    Returns:
+        As `read_table`; the index is the row of the sheet, from 1.
+
+    Raises:
+        BadData: not readable, or a fault that `read_table` names too.
+        BadRequest: openpyxl, which reads such files, is not installed.
+    """
+    records = [
+        (line, row) for line, row in enumerate(_sheet_rows(path), start=1) if any(row)
+    ]  # rows without content are formatted or were emptied
+    if not records:
+        raise BadData(f"{path}: the first sheet is empty; get the file again")
+    columns = _without_blank_end(records[0][1])
+    rows = [_fitted(_without_blank_end(row), columns, path, line) for line, row in records[1:]]
+    return _frame(path, required_columns, columns, [line for line, _ in records[1:]], rows)
+
+
+def _sheet_rows(path: Path) -> list[list[str]]:
+    """Return the cells of the first sheet as text, blank ones empty."""
+    try:
+        import openpyxl
+    except ModuleNotFoundError as error:
+        raise BadRequest(
+            f"{path}: reading XLSX needs openpyxl, which is not installed; "
+            "pip install 'missing-modality-bench[formats]', or save the sheet as CSV"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of styles and extensions that it does not know
+            with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+                rows = book.worksheets[0].iter_rows(values_only=True)
+                return [[_cell_text(cell) for cell in row] for row in rows]
+    except Exception as error:  # damaged workbooks raise many kinds
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
+        raise BadData(f"{path}: no readable XLSX ({reason}); get the file again") from error
+
+
+def _cell_text(cell: object) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return "" if cell is None else str(cell).strip()
+
+
+def _without_blank_end(row: Sequence[str]) -> list[str]:
+    n_cells = max((place for place, cell in enumerate(row, start=1) if cell), default=0)
+    return list(row[:n_cells])
+
+
+def _fitted(row: list[str], columns: Sequence[str], path: Path, line: int) -> list[str]:
+    """Fill a row up with blanks to the width of the header."""
+    if len(row) > len(columns):
+        raise _other_length(path, line, len(row), len(columns))
+    return row + [""] * (len(columns) - len(row))
+
+
+def _frame(
+    path: Path,
+    required_columns: Sequence[str],
+    columns: Sequence[str],
+    lines: Sequence[int],
+    rows: Sequence[Sequence[str]],
+) -> pd.DataFrame:
+    """Build the table of a file from its records, NaN where blank; see `read_table`."""
     import pandas as pd
 
-    columns, lines, rows = _records(path, header)
     missing = [column for column in required_columns if column not in columns]
     if missing:
         raise BadData(
@@ -186,7 +291,12 @@ def read_table(
     if not rows:
         raise BadData(f"{path}: no record follows the header; get the file again")
     cells = [[cell or np.nan for cell in row] for row in rows]
-    return pd.DataFrame(cells, columns=columns, index=pd.Index(lines, name="line"), dtype=object)
+    index = pd.Index(lines, name="line")
+    return pd.DataFrame(cells, columns=list(columns), index=index, dtype=object)
+
+
+def _other_length(path: Path, line: int, n_cells: int, n_columns: int) -> BadData:
+    return BadData(f"{path}, line {line}: {n_cells} cells under {n_columns} columns; mend the line")
 
 
 def _records(
@@ -210,9 +320,7 @@ def _records(
     first = 1 if header is None else 0
     for line, row in zip(lines, rows, strict=True):
         if len(row) != len(columns):
-            raise BadData(
-                f"{path}, line {line}: {len(row)} cells under {len(columns)} columns; mend the line"
-            )
+            raise _other_length(path, line, len(row), len(columns))
     return columns, lines[first:], rows[first:]
 
 
@@ -310,6 +418,44 @@ def filled(column: pd.Series, *, source: str) -> np.ndarray:
     if blank.any():
         raise bad_cell(column, int(blank.argmax()), "filled", source=source)
     return column.to_numpy(dtype=str)
+
+
+def unique_names(column: pd.Series, *, source: str) -> np.ndarray:
+    """Return the cells of a column that names something in each row: (N,) str.
+
+    Raises:
+        BadData: a cell is blank, or there twice; file and line are named.
+    """
+    names = filled(column, source=source)
+    repeated = column.duplicated().to_numpy()
+    if repeated.any():
+        raise bad_cell(column, int(repeated.argmax()), "there once only", source=source)
+    return names
+
+
+def words_of(
+    column: pd.Series, words: Mapping[str, str], *, source: str, absent: Sequence[str] = ()
+) -> np.ndarray:
+    """Return what the cells of a category mean.
+
+    Args:
+        column: (N,) of a table from `read_table`.
+        words: the meaning of each cell that there can be.
+        source: name of the file, for the error.
+        absent: cells that mean absent, as a blank does.
+
+    Returns:
+        (N,) objects: str, NaN where absent.
+
+    Raises:
+        BadData: a cell is none of the words; file, line and cell are named.
+    """
+    given = column.mask(column.isin(absent))
+    known = given.isna() | given.isin(words)
+    if not known.all():
+        wanted = f"one of {', '.join((*words, *absent))} or blank"
+        raise bad_cell(column, int((~known.to_numpy()).argmax()), wanted, source=source)
+    return given.map(words).to_numpy(dtype=object)
 
 
 def label_codes(column: pd.Series, classes: Sequence[str], *, source: str) -> np.ndarray:

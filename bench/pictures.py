@@ -7,7 +7,8 @@ full footprint of each new pixel (antialiased) and works on uint8. An orientatio
 a lesion mask has none, and both must agree.
 
 Anything that would need a decision on the data (which frame, what shows through, how 16 bits become
-8) is refused rather than guessed.
+8) is refused rather than guessed. `read_deep_grey` gives the 16 bits to a dataset that knows what
+they mean.
 """
 
 # H, W height and width of the file's picture
@@ -17,6 +18,7 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,9 @@ MAX_PIXELS = 64 * 1024 * 1024  # H x W; a small file can claim to be larger and 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 MODES = frozenset({"1", "L", "P", "RGB"})
 ALPHA_MODES = frozenset({"LA", "RGBA"})
+DEEP_MODES = frozenset({"I", "I;16", "I;16B"})  # what Pillow calls 16-bit grey, by its version
 OPAQUE = 255
+DEEP_WHITE = 2**16 - 1
 # What Pillow's decoders let through on damaged files.
 DAMAGE = (
     OSError,
@@ -77,18 +81,56 @@ def read_grey(path: Path) -> np.ndarray:
     return np.asarray(_converted(_loaded(path), "L"))
 
 
+def read_deep_grey(path: Path) -> np.ndarray:
+    """Return a picture of 16-bit grey at its own size: uint16 (H, W).
+
+    Raises:
+        BadData: as for `read_picture`, but that 16 bits are wanted and anything else is refused.
+    """
+    values = np.asarray(_loaded(path, _check_deep))
+    if values.min() < 0 or values.max() > DEEP_WHITE:
+        raise BadData(f"{path}: the picture has more than 16 bits per pixel; convert it to 16 bits")
+    return values.astype(np.uint16)
+
+
 def _converted(image: Image.Image, mode: str) -> Image.Image:
     """Return the picture as grey (`L`) or `RGB`; a palette becomes grey from its colours."""
     return (image.convert("RGB") if image.mode == "P" else image).convert(mode)
 
 
-def _loaded(path: Path) -> Image.Image:
-    """Return the decoded picture, in one of `MODES`."""
+def _check(image: Image.Image, path: Path) -> None:
+    """Refuse what cannot become 8-bit grey or RGB without a decision on the data."""
+    _check_extent(image, path)
+    if _is_deep(image):
+        raise BadData(f"{path}: the picture has more than 8 bits per channel; convert it to 8 bits")
+    if "transparency" in image.info:
+        raise _transparent(path)
+    if image.mode not in MODES | ALPHA_MODES:
+        raise BadData(f"{path}: the picture is {image.mode}; convert it to 8-bit grey or RGB")
+
+
+def _check_deep(image: Image.Image, path: Path) -> None:
+    """Refuse what is not 16-bit grey."""
+    _check_extent(image, path)
+    if image.mode not in DEEP_MODES:
+        raise BadData(f"{path}: the picture is {image.mode}; 16-bit grey is wanted, as released")
+
+
+def _check_extent(image: Image.Image, path: Path) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise _too_large(path, f"{width} x {height}")
+    if getattr(image, "n_frames", 1) > 1:
+        raise BadData(f"{path}: the file holds several frames; keep the one that is meant")
+
+
+def _loaded(path: Path, check: Callable[[Image.Image, Path], None] = _check) -> Image.Image:
+    """Return the decoded picture, without alpha; `check` refuses it before it is decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                _check(image, path)
+                check(image, path)
                 image.load()
                 return _without_alpha(image, path)
     except FileNotFoundError as error:
@@ -98,21 +140,6 @@ def _loaded(path: Path) -> Image.Image:
     except DAMAGE as error:
         reason = getattr(error, "strerror", None) or str(error).removesuffix(f" {str(path)!r}")
         raise BadData(f"{path}: not a readable picture ({reason}); get the file again") from error
-
-
-def _check(image: Image.Image, path: Path) -> None:
-    """Refuse what cannot become 8-bit grey or RGB without a decision on the data."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise _too_large(path, f"{width} x {height}")
-    if getattr(image, "n_frames", 1) > 1:
-        raise BadData(f"{path}: the file holds several frames; keep the one that is meant")
-    if _is_deep(image):
-        raise BadData(f"{path}: the picture has more than 8 bits per channel; convert it to 8 bits")
-    if "transparency" in image.info:
-        raise _transparent(path)
-    if image.mode not in MODES | ALPHA_MODES:
-        raise BadData(f"{path}: the picture is {image.mode}; convert it to 8-bit grey or RGB")
 
 
 def _without_alpha(image: Image.Image, path: Path) -> Image.Image:

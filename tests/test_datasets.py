@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from bench.data import Dataset
 from bench.dataset import (
     DatasetPlugin,
+    files_there,
     filled,
     find_layout,
     find_root,
@@ -20,7 +21,10 @@ from bench.dataset import (
     numbers,
     read_arrays,
     read_matrix,
+    read_sheet,
     read_table,
+    unique_names,
+    words_of,
 )
 from bench.datasets.busbra import ATTRIBUTES, Busbra, BusbraConfig
 from bench.datasets.digits import Digits
@@ -501,3 +505,81 @@ def test_fingerprint_of_arrays_tells_shape_type_and_value() -> None:
     assert same == other
     different = [x.reshape(2, 2), x.astype(np.float32), x + 1]
     assert same not in {fingerprint_arrays(array) for array in different}
+
+
+def sheet(path: Path, rows: list[list[object]]) -> Path:
+    """Write an XLSX file with a second sheet that nobody asked for."""
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.create_sheet("other").append(["x"])
+    book.save(path)
+    book.close()
+    return path
+
+
+def test_a_sheet_is_read_as_the_same_text_as_its_csv(tmp_path: Path) -> None:
+    rows = [["ID", "age", "note"], [1, 69.0, " a, b "], [], [2, 1.5, None]]
+    table = read_sheet(sheet(tmp_path / "a.xlsx", rows), ["ID", "age"])
+    assert table.index.tolist() == [2, 4]
+    assert table["ID"].tolist() == ["1", "2"]
+    assert table["age"].tolist() == ["69", "1.5"]
+    assert table["note"].iloc[0] == "a, b"
+    assert table["note"].isna().tolist() == [False, True]
+    text = 'ID,age,note\n1,69," a, b "\n\n2,1.5,\n'
+    assert read_table(written(tmp_path / "a.csv", text), ["ID"]).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([["ID"], [1]], r"a.xlsx: column age is missing; the file has ID"),
+        ([["age", "age"], [1, 2]], r"a.xlsx: column age stands there twice"),
+        ([["age"], [1, 2]], r"a.xlsx, line 2: 2 cells under 1 columns"),
+        ([["age"]], r"a.xlsx: no record follows the header"),
+        ([[]], r"a.xlsx: the first sheet is empty"),
+    ],
+)
+def test_faults_of_a_sheet_are_named(
+    tmp_path: Path, rows: list[list[object]], message: str
+) -> None:
+    with pytest.raises(BadData, match=message):
+        read_sheet(sheet(tmp_path / "a.xlsx", rows), ["age"])
+
+
+def test_a_file_that_is_no_sheet_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    for content in ("text", b"PK\x03\x04 cut"):
+        with pytest.raises(BadData, match=r"a.xlsx: no readable XLSX"):
+            read_sheet(written(tmp_path / "a.xlsx", content), ["age"])
+    with pytest.raises(BadData, match=r"b.xlsx: no readable XLSX \(No such file"):
+        read_sheet(tmp_path / "b.xlsx", ["age"])
+
+
+def test_names_that_are_blank_or_there_twice_are_refused() -> None:
+    column = pd.Series(["x", "y"], index=[2, 3], name="id", dtype=object)
+    assert unique_names(column, source="t.csv").tolist() == ["x", "y"]
+    with pytest.raises(BadData, match=r"t.csv, line 3: id is 'x'; it must be there once only"):
+        unique_names(column.replace("y", "x"), source="t.csv")
+    with pytest.raises(BadData, match=r"t.csv, line 3: id is blank"):
+        unique_names(column.where(column == "x"), source="t.csv")
+
+
+def test_words_have_their_meaning_and_what_means_absent_is_nan() -> None:
+    column = pd.Series(["M", "unknown", np.nan], index=[2, 3, 4], name="sex", dtype=object)
+    read = words_of(column, {"M": "male"}, source="t.csv", absent=["unknown"])
+    assert read[0] == "male"
+    assert pd.isna(read[1:]).all()
+    with pytest.raises(BadData, match=r"line 2: sex is 'M'; it must be one of F, unknown or blank"):
+        words_of(column, {"F": "female"}, source="t.csv", absent=["unknown"])
+
+
+def test_files_that_are_not_there_are_a_fault_or_absent(tmp_path: Path) -> None:
+    paths = [written(tmp_path / "a.png", "x"), None, tmp_path / "b.png"]
+    found = files_there(paths, "absent", folder=tmp_path, source="t.csv")
+    assert found == (paths[0], None, None)
+    with pytest.raises(BadData, match=r"t.csv: 1 of 2 files that it names .*: b.png; complete"):
+        files_there(paths, "error", folder=tmp_path, source="t.csv")
+    with pytest.raises(BadData, match=r"t.csv: 1 of 1 files"):
+        files_there(paths[1:], "absent", folder=tmp_path, source="t.csv")

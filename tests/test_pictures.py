@@ -13,7 +13,7 @@ from PIL import Image
 from bench import pictures
 from bench.data import ImageFiles
 from bench.errors import BadData
-from bench.pictures import read_grey, read_picture
+from bench.pictures import read_deep_grey, read_grey, read_picture
 
 
 def saved(folder: Path, image: Image.Image, name: str = "a.png", **options: Any) -> Path:
@@ -216,3 +216,32 @@ def test_image_files_read_the_rows_that_are_asked_for(tmp_path: Path) -> None:
     files = ImageFiles(paths, size=4)
     assert files.read(np.array([2, 0])).mean((1, 2, 3)).tolist() == [30, 10]
     assert files.read(np.array([], int)).shape == (0, 4, 4, 1)
+
+
+def test_sixteen_bit_grey_keeps_its_values_and_size(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 32768], [40000, 65534, 65535]], np.uint16)
+    read = read_deep_grey(saved(tmp_path, Image.fromarray(values)))
+    assert read.dtype == np.uint16
+    assert (read == values).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P"])
+def test_what_is_not_sixteen_bit_grey_is_refused_as_such(tmp_path: Path, mode: str) -> None:
+    path = saved(tmp_path, noise().convert(mode))
+    with pytest.raises(BadData, match=f"a.png: the picture is {mode}; 16-bit grey is wanted"):
+        read_deep_grey(path)
+
+
+def test_sixteen_bit_pictures_that_are_damaged_or_gone_are_named(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(np.zeros((50, 50), np.uint16)))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(BadData, match=r"a.png: not a readable picture"):
+        read_deep_grey(path)
+    with pytest.raises(BadData, match=r"b.png: no such picture file"):
+        read_deep_grey(tmp_path / "b.png")
+
+
+def test_values_beyond_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(np.full((2, 2), 2**16, np.int32)), "a.tif")
+    with pytest.raises(BadData, match=r"a.tif: the picture has more than 16 bits"):
+        read_deep_grey(path)
