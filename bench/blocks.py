@@ -1,15 +1,22 @@
 """Neural blocks that three or more methods share."""
 
-# B batch, M modalities, T tokens, C token width, D model width, K classes
+# B batch, M modalities, T tokens, Q queries, C token width, D model width, K classes
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bench.data import Task, Tokens
+from bench.errors import BadConfig
+
+STD_TOKEN = 0.02  # of learned tokens at the start; ours
+
+Distance = Literal["cosine", "l1", "mse", "kl"]
 
 
 def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
@@ -24,6 +31,93 @@ def masked_mean(x: Tensor, valid: Tensor) -> Tensor:
     """
     kept = torch.where(valid[..., None], x, 0.0)
     return kept.sum(1) / valid.sum(1, keepdim=True).clamp(min=1)
+
+
+def mean_where(x: Tensor, chosen: Tensor, dim: int = 0) -> Tensor:
+    """Average the chosen entries along one axis; 0 where none is chosen.
+
+    Args:
+        x: any shape; what is not chosen is never read.
+        chosen: bool, the same shape.
+        dim: the axis that goes.
+    """
+    return torch.where(chosen, x, 0.0).sum(dim) / chosen.sum(dim).clamp(min=1)
+
+
+def distance(x: Tensor, y: Tensor, kind: Distance) -> Tensor:
+    """Return the distance (...) of features (..., D) from features (..., D).
+
+    `cosine` is 1 - cos, `l1` and `mse` average over D, `kl` is KL(x || y) of their softmaxes.
+    """
+    if kind == "cosine":
+        return 1 - F.cosine_similarity(x, y, dim=-1)
+    if kind == "kl":
+        log_x, log_y = x.log_softmax(-1), y.log_softmax(-1)
+        return F.kl_div(log_y, log_x, reduction="none", log_target=True).sum(-1)
+    return (x - y).abs().mean(-1) if kind == "l1" else (x - y).square().mean(-1)
+
+
+def learned_tokens(*shape: int) -> nn.Parameter:
+    """Make learned tokens, drawn from N(0, 0.02^2)."""
+    return nn.Parameter(torch.randn(*shape) * STD_TOKEN)
+
+
+def check_heads(n_heads: int, width: int, setting: str = "heads") -> None:
+    """Refuse a number of attention heads that does not divide the width.
+
+    Raises:
+        BadConfig: it does not; the text names the setting, as in `mcmoe: generator_heads`.
+    """
+    if width % n_heads:
+        raise BadConfig(
+            f"{setting} must divide the width {width}, got {n_heads}; "
+            "choose another number of heads or another width"
+        )
+
+
+def attend(
+    attention: nn.MultiheadAttention, query: Tensor, x: Tensor, available: Tensor | None = None
+) -> Tensor:
+    """Attend from (B, Q, D) to those tokens (B, T, D) that are available: (B, Q, D).
+
+    Args:
+        attention: built with `batch_first`.
+        query: (B, Q, D).
+        x: (B, T, D), keys and values.
+        available: (B, T) bool, at least one True per row; None: all are.
+    """
+    ignored = None if available is None else ~available
+    return attention(query, x, x, key_padding_mask=ignored, need_weights=False)[0]
+
+
+def transformer_layer(
+    d_model: int,
+    n_heads: int,
+    *,
+    mlp_ratio: int,
+    p_drop: float,
+    pre_norm: bool = False,
+    activation: Literal["relu", "gelu"] = "relu",
+) -> nn.TransformerEncoderLayer:
+    """Build a self-attention layer: 12 D^2 + 13 D parameters at an MLP of 4 D.
+
+    Args:
+        d_model: D.
+        n_heads: has to divide D, see `check_heads`.
+        mlp_ratio: width of the MLP over D.
+        p_drop: dropout of attention, MLP and residuals.
+        pre_norm: normalise what enters attention and MLP, not what leaves the residual.
+        activation: of the MLP.
+    """
+    return nn.TransformerEncoderLayer(
+        d_model,
+        n_heads,
+        mlp_ratio * d_model,
+        p_drop,
+        activation=activation,
+        batch_first=True,
+        norm_first=pre_norm,
+    )
 
 
 class Projection(nn.Module):

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.availability import check_available
-from bench.blocks import Head, PooledProjection
+from bench.blocks import Head, PooledProjection, mean_where
 from bench.data import Task, Tokens
 from bench.method import Capabilities, Config, EncodedPart, Method, Prediction, Progress
 from bench.metrics import auc
@@ -82,8 +82,7 @@ class Unimodal(Method):
         terms = {}
         for m, spec in enumerate(self.task.modalities):
             each = progress.cross_entropy(logits[:, m], label, reduction="none")
-            n_rows = observed[:, m].sum().clamp(min=1)
-            terms[f"ce_{spec.name}"] = torch.where(observed[:, m], each, 0.0).sum() / n_rows
+            terms[f"ce_{spec.name}"] = mean_where(each, observed[:, m])
         return terms
 
     def calibrate(self, train: EncodedPart, valid: EncodedPart) -> None:
