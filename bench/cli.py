@@ -333,6 +333,30 @@ def table(
 
 
 @app.command()
+@click.argument("name", default="curves")
+@_study_options
+@_metric_option
+@click.option("--common-cases", is_flag=True, help="only the cases that every column has")
+@_include_option
+def figure(
+    name: str,
+    study: str,
+    out: Path,
+    metric: tuple[str, ...],
+    include: tuple[Path, ...],
+    **shown: Any,
+) -> int:
+    """Draw a study as PDF and PNG, with the numbers as CSV; see `bench list reports`."""
+    from bench.report import ReportOptions
+    from bench.reporting import metrics_of, write_figures
+
+    options = ReportOptions(metrics_of(metric), **shown)
+    for path in write_figures(_study(out, study), name, options, include):
+        print(path)
+    return 0
+
+
+@app.command()
 @_request_options
 @click.option("--per-subset", is_flag=True, help="a column for each subset")
 @click.option("--batch", default=1, show_default=True, help="cases at a time, for time and memory")

@@ -1,8 +1,8 @@
 """What a plugin file says of itself when it is read, not imported: name, kind, first line, faults.
 
 A file's name is its plugin's name: `all_subsets.py` is `all-subsets`. The kind is read from the
-class that `PLUGIN` names: derived from Method or ShallowMethod, DatasetPlugin, Protocol or Report,
-directly or through other classes of the same file, of the package or of a neighbour's file.
+class that `PLUGIN` names: derived from Method or ShallowMethod, DatasetPlugin, Protocol, Report or
+Figure, directly or through other classes of the same file, of the package or of a neighbour's file.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ BASES: dict[str, Kind] = {
     "DatasetPlugin": "dataset",
     "Protocol": "protocol",
     "Report": "report",
+    "Figure": "report",
 }
 
 

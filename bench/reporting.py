@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BadRequest, unknown
 from bench.layout import Layout, merged
 from bench.leakscan import Scan, scan_file
-from bench.report import DEFAULTS, Report, ReportOptions
+from bench.report import DEFAULTS, Figure, Report, ReportOptions
 from bench.request import Request
 
 if TYPE_CHECKING:
@@ -115,6 +116,29 @@ def leaks_of(folder: StudyFolder, results: Sequence[RunResult]) -> dict[str, lis
             warnings = Scan.from_json(folder.read_json(name)).warnings()
             found[dataset] = list(dict.fromkeys([*found.get(dataset, []), *warnings]))
     return found
+
+
+def write_figures(
+    folder: StudyFolder, name: str, options: ReportOptions = DEFAULTS, include: Sequence[Path] = ()
+) -> list[Path]:
+    """Draw a study with a figure plugin into its folder of reports; return the files.
+
+    Raises:
+        UnknownName: no report has this name.
+        BadRequest: it makes tables, or finds nothing to draw in this study.
+    """
+    from bench.figures import write_drawing
+    from bench.registry import Registry
+
+    plugin = Registry(include).load("report", name)
+    if not issubclass(plugin, Figure):
+        raise BadRequest(f"{name} makes tables, which `bench table` prints; it draws no figure")
+    asked = Asked.of(folder)
+    results = asked.results(folder)
+    drawings = plugin().draw(results, layouts_with_runs(asked, results), options)
+    if not drawings:
+        raise BadRequest(f"{name} finds nothing to draw in this study; see `bench info {name}`")
+    return [path for each in drawings for path in write_drawing(each, folder.create().reports_path)]
 
 
 def print_built(built: Sequence[Table], output: str) -> None:

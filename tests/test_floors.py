@@ -27,7 +27,7 @@ FLOORS = [
     "complexity table4 engine",
     "runner reports",
     "executors progress study planning complexity_tables",
-    "preparation outlook reporting session cli __main__",
+    "preparation outlook figures reporting session cli __main__",
 ]
 PLACES = {
     unit: (level, place)

@@ -1,0 +1,37 @@
+"""Write figures: PDF for the paper, PNG for the screen, and the numbers behind them as CSV."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from bench.report import Drawing
+from bench.store import atomic_write
+
+DPI = 200
+# no dates and versions: equal figures give equal bytes
+METADATA: dict[str, dict[str, str | None]] = {
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    "png": {"Software": None},
+}
+
+
+def write_drawing(drawing: Drawing, folder: Path) -> list[Path]:
+    """Write one figure in each format, every file whole or not at all.
+
+    Args:
+        drawing: the figure; its name is that of the files.
+        folder: which is there.
+
+    Raises:
+        BadRequest: a file cannot be written; names it and the cause.
+    """
+    table = folder / f"{drawing.name}.csv"
+    atomic_write(table, drawing.data.to_csv(index=False, lineterminator="\n").encode())
+    pictures = []
+    for ending, metadata in METADATA.items():
+        content = io.BytesIO()
+        drawing.figure.savefig(content, format=ending, dpi=DPI, metadata=metadata)
+        pictures.append(folder / f"{drawing.name}.{ending}")
+        atomic_write(pictures[-1], content.getvalue())
+    return [*pictures, table]
