@@ -520,7 +520,7 @@ def sheet(path: Path, rows: list[list[object]]) -> Path:
 
 
 def test_a_sheet_is_read_as_the_same_text_as_its_csv(tmp_path: Path) -> None:
-    rows = [["ID", "age", "note"], [1, 69.0, " a, b "], [], [2, 1.5, None]]
+    rows: list[list[object]] = [["ID", "age", "note"], [1, 69.0, " a, b "], [], [2, 1.5, None]]
     table = read_sheet(sheet(tmp_path / "a.xlsx", rows), ["ID", "age"])
     assert table.index.tolist() == [2, 4]
     assert table["ID"].tolist() == ["1", "2"]
