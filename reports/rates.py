@@ -49,9 +49,8 @@ def _paper_rows(contents: Contents) -> str:
     """Say which row of the paper each rule of selection answers to."""
     runs = [run for row in contents.rows for run in row.runs]
     if not any(run.spec["setting"].get("gaps") for run in runs):
-        return (
-            f"Validation is complete, which is {PAPER_ROWS['complete']} in AlignedFusion's words."
-        )
+        row = PAPER_ROWS["complete"]
+        return f"Validation keeps what its cases have: {row} in AlignedFusion's words."
     rules = dict.fromkeys(run.spec["selection"] for run in runs)
     said = [f"{rule} is {PAPER_ROWS[rule]}" for rule in rules if rule in PAPER_ROWS]
     return f"In AlignedFusion's words {captions.listed(said)}." if said else ""

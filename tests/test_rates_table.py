@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from bench.reports.rates import PLUGIN
 from bench.results import load_results
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_latex, to_markdown
+from tests.command_line import call
 from tests.synthetic_runs import (
     ACC_0_AUC_0,
     ACC_50_AUC_75,
@@ -248,6 +250,30 @@ def test_both_rules_of_selection_are_rows_of_one_table(study: StudyFolder) -> No
     caption = " ".join(table.caption)
     assert 'as-trained is the row "(Miss Val.)"' in caption
     assert "complete is the plain row" in caption
+
+
+def test_a_study_prints_its_protocols_alike_whether_trained_or_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path)]
+    asked = ["run", "-m", "pattern-only", "--no-floor", "--folds", "0", "--rates", "0,0.3", "-q"]
+    asked += [part for name in ("m-tr+c-te", "c-tr+m-te", "natural") for part in ("-p", name)]
+    printed = []
+    for command in (asked, asked, ["table"]):  # trained, found, and read
+        assert call(*command, *out) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2]
+    titles = [line for line in printed[0].splitlines() if line.startswith("###")]
+    assert titles == [
+        "### wdbc, M-Tr+C-Te (attributes)",
+        "### wdbc, C-Tr+M-Te (attributes)",
+        "### wdbc, Natural gaps",
+    ]
+    (study_file,) = tmp_path.rglob("study.json")
+    (entry,) = json.loads(study_file.read_text())["requests"].values()
+    assert [each["kind"] for each in entry["layouts"]] == ["rates", "rates", "single"]
+    header = next(line for line in printed[0].splitlines() if line.startswith("| ACC (%)"))
+    assert [part.strip() for part in header.split("|")[2:-1]] == ["0 %", "30 %", "AVG"]
 
 
 def grid_table(study: StudyFolder) -> Table:
