@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -100,8 +101,8 @@ def test_the_figure_shows_the_numbers_behind_it(study: StudyFolder) -> None:
     (drawing,) = draw(study, layout("complete"))
     (ax,) = drawing.figure.axes
     (line,) = ax.lines
-    assert list(line.get_xdata()) == [0.0, 30.0]
-    assert list(line.get_ydata()) == [100.0, 75.0]
+    assert np.asarray(line.get_xdata()).tolist() == [0.0, 30.0]
+    assert np.asarray(line.get_ydata()).tolist() == [100.0, 75.0]
     assert len(ax.collections) == 1  # the band
     assert ax.get_xlabel() == "share of cells absent at test (%)"
     (legend,) = drawing.figure.legends
