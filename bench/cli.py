@@ -54,6 +54,21 @@ _metric_option = click.option(
     "--metric", multiple=True, help="ACC, AUC (both by default), BACC, F1, ECE, Brier or NLL"
 )
 
+
+def _name_cache(context: click.Context, option: click.Parameter, folder: Path | None) -> None:
+    """Set the folder for this process and its workers, which find it in the environment."""
+    if folder is not None:
+        os.environ["BENCH_CACHE_DIR"] = str(folder.absolute())
+
+
+_cache_option = click.option(
+    "--cache-dir",
+    type=PATH,
+    expose_value=False,
+    callback=_name_cache,
+    help="folder of decoded pictures and frozen tokens",
+)
+
 # No option of a request has a default here: those of `bench.request.Request` stand below the
 # configuration file, and a default of ours would override it.
 _request_options = _joined(
@@ -66,6 +81,7 @@ _request_options = _joined(
     click.option("--device", help="auto (default), cpu or cuda"),
     click.option("--threads", type=int, help="threads of each process; default: 1"),
     click.option("--data-root", type=PATH, help="folder of the dataset's files"),
+    _cache_option,
     _plugin_options,
     _format_option,
 )
@@ -283,6 +299,26 @@ def new(kind: str, name: str, folder: Path) -> int:
         )
     for path in new_method(name, folder):
         print(path)
+    return 0
+
+
+@app.command()
+@click.argument("action", type=click.Choice(["list", "size", "clear"]), default="list")
+@click.option("--kind", default="", help="clear only pictures, tokens or text")
+@_cache_option
+def cache(action: str, kind: str) -> int:
+    """List what was made once and kept, add it up, or clear it; all can be made again."""
+    from bench.cache_folder import cache_folder, clear, entries, in_words
+    from bench.plugin_listing import aligned
+
+    if action == "clear":
+        print(f"freed {in_words(clear(kind))}")
+        return 0
+    kept = entries()
+    if action == "list":
+        lines = aligned([(each.kind, in_words(each.n_bytes), each.name) for each in kept])
+        print("\n".join([*lines, str(cache_folder())]))
+    print(in_words(sum(each.n_bytes for each in kept)))
     return 0
 
 

@@ -270,7 +270,8 @@ class _Deep:
         """Predict the conditions, encoding each test case once."""
         rows = material.split.test
         natural = material.dataset.natural()
-        inputs = self.preprocessor.inputs(material.dataset, rows, natural).to(self.device)
+        inputs = self.preprocessor.inputs(material.dataset, rows, natural)
+        inputs = self.members[0].model.encoders.prepare(inputs).to(self.device)
         return predict(self.members, inputs, [test.ask(rows) for test in tests])
 
 
@@ -279,9 +280,12 @@ def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks)
     dataset, split, spec = material.dataset, material.split, material.spec
     preprocessor = fit_preprocessor(dataset, split.train, material.availability)
     build = _builder(material, preprocessor, device)
+    frozen = build(None).encoders if spec.encoder.frozen else None
 
     def part(rows: np.ndarray, availability: Availability) -> Part:
         inputs = preprocessor.inputs(dataset, rows, availability)
+        if frozen is not None:
+            inputs = frozen.prepare(inputs)
         return Part(inputs, torch.as_tensor(material.label[rows])).to(device)
 
     n_done = 0
@@ -390,7 +394,7 @@ def _state_of(model: Model) -> dict[str, Tensor]:
 def _load_deep(folder: RunFolder, material: Material, context: Context) -> _Deep:
     device = torch.device(context.device)
     preprocessor = Preprocessor.from_state(folder.read_json("preprocessor.json"))
-    build = _builder(material, preprocessor, device)
+    build = _builder(material, preprocessor, device, load_weights=False)  # the checkpoint has them
     members = []
     for saved in torch.load(folder.path_of("checkpoint.pt"), device, weights_only=True):
         model = build(None)

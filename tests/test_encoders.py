@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from bench.data import Availability, Dataset, Modality, PictureArray
-from bench.encoders import Encoders, ModalityInput, Preprocessor, fit_preprocessor
+from bench.encoders import Encoders, ModalityInput, Preprocessor, fit_preprocessor, image
 from bench.encoders.attributes import AttributeEncoder
 from bench.encoders.image import ImageEncoder, _to_tokens
 from bench.encoders.pixels import PictureStatistics
@@ -277,7 +277,8 @@ def test_pretrained_weights_that_cannot_be_had_say_what_to_do(
     def offline(*args: object, **settings: object) -> None:
         raise OSError("cannot reach the hub\nand more")
 
-    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(image, "cached_file", lambda *arguments: None)
+    monkeypatch.setattr(image, "check_reachable", offline)
     with pytest.raises(BadConfig) as caught:
         ImageEncoder(GREY, config(pretrained=True))
     assert str(caught.value) == (

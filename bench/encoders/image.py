@@ -11,12 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.cache_folder import entry_path
+from bench.encoders.cache import TensorCache, content_key
+from bench.encoders.hub import cached_file, check_reachable
 from bench.encoders.inputs import ModalityInput
 from bench.encoders.pixels import PictureStatistics
 from bench.errors import BadConfig, unknown
-from bench.spec import EncoderConfig
+from bench.sources import own_hash
+from bench.spec import EncoderConfig, digest
 
 MIN_SIDE = 32  # five halvings, as most backbones do, leave one place
+BATCH = 32  # pictures that a frozen encoder sees at a time
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class ImageEncoder(nn.Module):
@@ -49,6 +55,7 @@ class ImageEncoder(nn.Module):
         height, width, channels = statistics.shape
         factor = max(1.0, MIN_SIDE / min(height, width))
         self.size = (round(height * factor), round(width * factor))
+        self.name = config.image
         self.pretrained = config.pretrained or bool(config.weights)
         self.frozen = config.frozen
         self.n_channels = _input_channels(channels, self.pretrained, config)
@@ -73,6 +80,47 @@ class ImageEncoder(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             features = self.model.forward_features(self._normalise(content.pictures))
             return _to_tokens(features, self.model)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether a picture has the same tokens in every run: published weights that stay."""
+        return self.frozen and self.pretrained
+
+    def tokens_of(self, pictures: Tensor) -> list[Tensor]:
+        """Return the tokens (T, D) of each of these pictures, encoding those never seen before.
+
+        What was encoded is kept in the cache folder, by all that it depends on: the weights, the
+        normalisation and the picture itself. It is float32 whatever the precision of the run.
+
+        Args:
+            pictures: uint8 (n, H, W, C).
+
+        Raises:
+            BadConfig: the cache folder cannot be written.
+        """
+        key = self._key()
+        cache = TensorCache(entry_path("tokens", self.name, key))
+
+        def make(places: list[int]) -> list[Tensor]:
+            batches = pictures[places].to(self.mean.device).split(BATCH)
+            return [row for each in batches for row in self(ModalityInput(pictures=each)).cpu()]
+
+        rows = pictures.contiguous().cpu().numpy()
+        return cache.get([content_key([key.encode(), row.tobytes()]) for row in rows], make)
+
+    def _key(self) -> str:
+        """Hash all that tokens depend on beside the picture."""
+        from timm import __version__ as timm_version
+
+        state = self.model.state_dict()
+        weights = content_key(
+            part
+            for name, value in state.items()
+            for part in (name.encode(), value.cpu().contiguous().numpy().tobytes())
+        )
+        moments = [self.mean.flatten().tolist(), self.std.flatten().tolist()]
+        code = own_hash([Path(__file__)])
+        return digest([self.name, timm_version, weights, self.n_channels, self.size, moments, code])
 
     def _normalise(self, pictures: Tensor) -> Tensor:
         x = pictures.permute(0, 3, 1, 2).float() / 255.0  # (B, C, H, W), in [0, 1]
@@ -159,7 +207,8 @@ def _build(
         settings["img_size"] = size
     download = load_weights and config.pretrained and not config.weights
     try:
-        model = timm.create_model(config.image, pretrained=download, **settings)
+        source = _published_source(published) if download else {}
+        model = timm.create_model(config.image, pretrained=download, **settings, **source)
     except Exception as error:  # timm and the hub it asks raise many kinds
         if download:
             raise _no_weights(config, error) from error
@@ -170,6 +219,23 @@ def _build(
     if load_weights and config.weights:
         _load_file(model, config)
     return model
+
+
+def _published_source(published: Any) -> dict[str, Any]:
+    """Tell timm where published weights lie on this machine; nothing, where it must ask the hub.
+
+    Raises:
+        OSError: they are not here, and the hub does not answer.
+    """
+    repository = getattr(published, "hf_hub_id", None)
+    if not repository or published.custom_load:
+        return {}
+    own = published.hf_hub_filename
+    file = cached_file(repository, (own,) if own else HUB_FILES)
+    if file is not None:
+        return {"pretrained_cfg_overlay": {"file": str(file)}}
+    check_reachable(repository)
+    return {}
 
 
 def _no_weights(config: EncoderConfig, error: Exception) -> BadConfig:

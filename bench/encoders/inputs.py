@@ -16,7 +16,7 @@ from torch import Tensor
 class ModalityInput:
     """One modality of a batch: a table (numbers and codes), a vector, pictures or volumes.
 
-    What it is not is None.
+    What it is not is None. Pictures of a frozen encoder may be replaced by their tokens.
     An observed categorical attribute has number 0, so that NaN means unobserved for every kind.
     """
 
@@ -25,6 +25,7 @@ class ModalityInput:
     vector: Tensor | None = None  # (B, W) float32 standardised, 0: absent
     pictures: Tensor | None = None  # (B, H, W, C) uint8, 0: absent
     volumes: Tensor | None = None  # (B, Z, H, W, C) uint8 or float32, 0: absent
+    tokens: Tensor | None = None  # (B, T, D) of pictures that a frozen encoder saw, 0: absent
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> ModalityInput:
         return ModalityInput(
@@ -51,6 +52,7 @@ class ModalityInput:
             _blank(self.vector, available, 0.0),
             _blank(self.pictures, available, 0),
             _blank(self.volumes, available, 0),
+            _blank(self.tokens, available, 0.0),
         )
 
 

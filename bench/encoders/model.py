@@ -99,8 +99,35 @@ class Encoders(nn.Module):
             for m, spec in enumerate(self.specs)
         )
 
+    def prepare(self, inputs: Inputs) -> Inputs:
+        """Replace the pictures of frozen encoders by their tokens, so that no epoch encodes them.
+
+        Each picture is encoded once: tokens of published weights are the same in every run, and are
+        kept in the cache folder. Frozen encoders without published weights are left as they are.
+
+        Args:
+            inputs: B cases; content of an absent modality is not encoded.
+
+        Raises:
+            BadConfig: the cache folder cannot be written.
+        """
+        content = list(inputs.content)
+        for group in self._groups:
+            encoder = self.get_submodule(group.name)
+            if isinstance(encoder, ImageEncoder) and encoder.is_fixed:
+                for m in group.members:
+                    content[m] = _frozen_tokens(encoder, content[m], inputs.observed[:, m])
+        return Inputs(tuple(content), inputs.observed)
+
     def _encode(self, group: _Group, inputs: Inputs) -> dict[int, Tensor]:
         """Encode the present rows of a group in one call: (B, T, C) for each member."""
+        ready = {m: inputs.content[m].tokens for m in group.members}
+        if all(tokens is not None for tokens in ready.values()):
+            return {
+                m: tokens.masked_fill(~inputs.observed[:, m, None, None], 0.0)
+                for m, tokens in ready.items()
+                if tokens is not None
+            }
         encoder = self.get_submodule(group.name)
         present = [inputs.observed[:, m].nonzero().flatten() for m in group.members]
         counts = [len(rows) for rows in present]
@@ -133,6 +160,18 @@ def _batch_statistics(encoder: nn.Module, *, n_rows: int) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def _frozen_tokens(
+    encoder: ImageEncoder, content: ModalityInput, observed: Tensor
+) -> ModalityInput:
+    """Return the tokens of the present pictures, zeros elsewhere."""
+    assert content.pictures is not None
+    tokens = torch.zeros(len(observed), encoder.n_tokens, encoder.d_token)
+    rows = observed.nonzero().flatten().cpu()
+    if len(rows):
+        tokens[rows] = torch.stack(encoder.tokens_of(content.pictures[rows]))
+    return ModalityInput(tokens=tokens)
 
 
 def _groups(modalities: Sequence[Modality], *, separate: bool) -> tuple[_Group, ...]:
