@@ -12,23 +12,19 @@ numbers for the two. Equation numbers are those of AlignedFusion (MIDL 2026, und
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
 
 import torch
-from einops import einsum
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.availability import DropoutLaw, check_available
-from bench.blocks import Head, masked_mean
-from bench.data import Task, Tokens, TokenSpec
-from bench.errors import BadConfig
+from bench.blocks import learned_tokens
+from bench.data import Task, Tokens
+from bench.layers.attribute_tokens import TokenSet
+from bench.layers.reconstruction import Reconstruction, Target
+from bench.layers.set_fusion import Fusion, Stack
 from bench.method import Config, Method, Prediction, Progress
-
-STD_TOKEN = 0.02  # of learned tokens at the start; ours
 
 
 class AttributeFusionConfig(Config):
@@ -41,192 +37,14 @@ class AttributeFusionConfig(Config):
     reconstruct: bool = Field(True, description="mask attributes in training, predict them [P]")
     mask_p: float = Field(0.3, ge=0, le=1, description="share of attributes masked [P]")
     lambda_rec: float = Field(1.0, ge=0, description="weight of the reconstruction [P]")
-    rec_target: Literal["soft_label", "mse", "cosine"] = "soft_label"
+    rec_target: Target = "soft_label"
     second_pass: bool = Field(True, description="classify with the reconstructions filled in")
     dropout: DropoutLaw = Field("none", description="modalities dropped in training")
 
-
-def attention_layer(d_model: int, config: AttributeFusionConfig) -> nn.TransformerEncoderLayer:
-    """Build one pre-norm self-attention layer: 12 D^2 + 13 D parameters at an MLP of 4 D.
-
-    Raises:
-        BadConfig: the number of heads does not divide the width.
-    """
-    if d_model % config.heads:
-        raise BadConfig(
-            f"heads must divide the width {d_model}, got {config.heads}; "
-            "choose another number of heads or another d_model"
-        )
-    return nn.TransformerEncoderLayer(
-        d_model,
-        config.heads,
-        config.mlp_ratio * d_model,
-        config.p_drop,
-        activation="gelu",
-        batch_first=True,
-        norm_first=True,
-    )
-
-
-class TokenSet(nn.Module):
-    """Bring one modality to width D: Linear and LayerNorm (eq. 3 and 5).
-
-    A table gives one token per attribute, the mean of the attribute's valid slots; with
-    `by_attribute` off, one for the whole table.
-    """
-
-    member: Tensor
-
-    def __init__(self, spec: TokenSpec, d_model: int, *, by_attribute: bool = True):
-        super().__init__()
-        self.is_report = spec.kind == "table"
-        self.linear = nn.Linear(spec.d_token, d_model)
-        self.norm = nn.LayerNorm(d_model)
-        if self.is_report:
-            slot = torch.tensor(spec.attribute)  # (T,)
-            attribute = torch.arange(spec.n_attributes)
-            member = (slot[:, None] == attribute) if by_attribute else (slot >= 0)[:, None]
-            self.register_buffer("member", member.float(), persistent=False)  # (T, A)
-
-    def forward(self, values: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Gather and project.
-
-        Args:
-            values: (B, T, C); what is not valid is never read.
-            valid: (B, T) bool.
-
-        Returns:
-            tokens (B, N, D), and which of them are observed (B, N) bool.
-        """
-        values = torch.where(valid[..., None], values, 0.0)
-        if self.is_report:
-            count = valid.to(values.dtype) @ self.member  # (B, A)
-            values = einsum(values, self.member, "b t c, t a -> b a c")
-            values = values / count.clamp(min=1)[..., None]
-            valid = count > 0
-        return self.project(values), valid
-
-    def project(self, features: Tensor) -> Tensor:
-        """Map (..., C) to (..., D)."""
-        return self.norm(self.linear(features))
-
-
-class Reconstruction(nn.Module):
-    """Predict every attribute of a table at its own position, which holds no trace of it (eq. 10).
-
-    One linear head per attribute: logits over its values, or for `mse` and `cosine` its token.
-    """
-
-    index: Tensor
-    padding: Tensor
-
-    def __init__(self, spec: TokenSpec, d_model: int, config: AttributeFusionConfig):
-        super().__init__()
-        self.target = config.rec_target
-        n_values = [max(1, n) for n in spec.n_codes]
-        sizes = n_values if self.target == "soft_label" else [d_model] * spec.n_attributes
-        self.linear = nn.Linear(d_model, sum(sizes))  # the heads, one below the other
-        size, column = torch.tensor(sizes), torch.arange(max(sizes))
-        padding = column >= size[:, None]  # (A, V)
-        index = ((size.cumsum(0) - size)[:, None] + column).masked_fill(padding, 0)
-        self.register_buffer("padding", padding, persistent=False)
-        self.register_buffer("index", index, persistent=False)
-        if self.target == "soft_label" and config.second_pass:
-            self.values = _value_features(spec, sum(n_values))  # (all V, C)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map fused tokens (B, A, D) to guesses (B, A, V), -inf beyond an attribute's values."""
-        weight = self.linear.weight[self.index]  # (A, V, D)
-        guess = einsum(x, weight, "b a d, a v d -> b a v") + self.linear.bias[self.index]
-        return guess.masked_fill(self.padding, float("-inf"))
-
-    def tokens(self, guess: Tensor, token_set: TokenSet) -> Tensor:
-        """Return the reconstructed tokens (B, A, D), of soft labels the mean of the values'."""
-        if self.target != "soft_label":
-            return guess
-        embedding = token_set.project(self.values)[self.index]  # (A, V, D), e_{i,v}
-        return einsum(guess.softmax(-1), embedding, "b a v, a v d -> b a d")
-
-    def error(self, guess: Tensor, codes: Tensor, tokens: Tensor) -> Tensor:
-        """Return the error of each guess.
-
-        Args:
-            guess: (B, A, V).
-            codes: (B, A) long, the true values.
-            tokens: (B, A, D), the true tokens; they are not trained to be guessed easily.
-
-        Returns:
-            (B, A).
-        """
-        if self.target == "soft_label":
-            return F.cross_entropy(guess.mT, codes, reduction="none")
-        if self.target == "mse":
-            return (guess - tokens.detach()).square().mean(-1)
-        return 1 - F.cosine_similarity(guess, tokens.detach(), dim=-1)
-
-
-def _value_features(spec: TokenSpec, n_values: int) -> Tensor:
-    """Return the frozen features of all values (all V, C), or learned ones where there are none."""
-    if spec.value_tokens is None:
-        return nn.Parameter(torch.randn(n_values, spec.d_token))
-    if spec.value_tokens.shape != (n_values, spec.d_token):
-        raise ValueError(
-            f"value_tokens of {spec.name} must be ({n_values}, {spec.d_token}), one row per "
-            f"attribute and value in order, got {tuple(spec.value_tokens.shape)}"
-        )
-    return nn.Buffer(spec.value_tokens.detach().float(), persistent=False)
-
-
-class Fusion(nn.Module, ABC):
-    """Let the sets exchange information, then classify what they hold.
-
-    `keeps_unknown` says whether an absent table takes part with all its attributes unknown, or is
-    left out.
-    """
-
-    keeps_unknown: ClassVar[bool]
-
-    @abstractmethod
-    def forward(self, sets: Sequence[Tensor], there: Sequence[Tensor]) -> list[Tensor]:
-        """Fuse.
-
-        Args:
-            sets: S entries, (B, N_s, D).
-            there: S entries, (B, N_s) bool, which tokens take part.
-
-        Returns:
-            S entries, (B, N_s, D).
-        """
-
-    @abstractmethod
-    def classify(self, sets: Sequence[Tensor], there: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits (B, K) and the fused vector (B, D) that they come from."""
-
-
-class JointAttention(Fusion):
-    """One stack of self-attention over the tokens of all sets; what is absent is masked out."""
-
-    keeps_unknown = False
-
-    def __init__(self, n_sets: int, task: Task, config: AttributeFusionConfig):
-        super().__init__()
-        D = task.d_model
-        self.modality = nn.Parameter(torch.randn(n_sets, D) * STD_TOKEN)
-        self.layers = nn.ModuleList(attention_layer(D, config) for _ in range(config.n_layers))
-        self.head = Head(D, D, task.n_classes)
-
-    def forward(self, sets: Sequence[Tensor], there: Sequence[Tensor]) -> list[Tensor]:
-        """Fuse; see `Fusion.forward`."""
-        x = torch.cat([x + self.modality[s] for s, x in enumerate(sets)], dim=1)
-        padding = ~torch.cat(list(there), dim=1)
-        for layer in self.layers:
-            x = layer(x, src_key_padding_mask=padding)
-        return list(x.split([each.shape[1] for each in sets], dim=1))
-
-    def classify(self, sets: Sequence[Tensor], there: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Classify the mean token; see `Fusion.classify`."""
-        fused = masked_mean(torch.cat(list(sets), dim=1), torch.cat(list(there), dim=1))
-        return self.head(fused), fused
+    @property
+    def stack(self) -> Stack:
+        """Every stack of attention layers."""
+        return Stack(self.n_layers, self.heads, self.mlp_ratio, self.p_drop)
 
 
 class AttributeFusion(Method):
@@ -258,12 +76,12 @@ class AttributeFusion(Method):
         )
         self.reports = [s for s, each in enumerate(self.sets) if each.is_report]
         if self.reports:
-            self.unknown = nn.Parameter(torch.randn(task.d_model) * STD_TOKEN)  # t_UN
-        self.reconstructions = nn.ModuleDict(
-            {str(s): Reconstruction(specs[s], task.d_model, config) for s in self.reports}
-            if config.reconstruct
-            else {}
-        )
+            self.unknown = learned_tokens(task.d_model)  # t_UN
+        self.reconstructions = nn.ModuleDict()
+        for s in self.reports if config.reconstruct else ():
+            self.reconstructions[str(s)] = Reconstruction(
+                specs[s], task.d_model, target=config.rec_target, gives_tokens=config.second_pass
+            )
         self.keeps_unknown = config.reconstruct or fusion.keeps_unknown
         self.fusion = fusion
 

@@ -40,17 +40,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.attribute_fusion import (
-    STD_TOKEN,
-    AttributeFusion,
-    AttributeFusionConfig,
-    Fusion,
-    JointAttention,
-    attention_layer,
-)
-from bench.blocks import masked_mean
+from bench.attribute_fusion import AttributeFusion, AttributeFusionConfig
+from bench.blocks import learned_tokens, masked_mean
 from bench.data import Task
 from bench.errors import NotApplicable
+from bench.layers.set_fusion import Fusion, JointAttention
 from bench.method import Reference
 
 if TYPE_CHECKING:
@@ -87,13 +81,10 @@ class IntermediateToken(Fusion):
         super().__init__()
         D, n_sets = task.d_model, len(is_report)
         self.it_update = config.it_update
-        self.token = nn.Parameter(torch.randn(D) * STD_TOKEN)  # t_int
-        self.stacks = nn.ModuleList(
-            nn.ModuleList(attention_layer(D, config) for _ in range(config.n_layers))
-            for _ in range(n_sets)
-        )
+        self.token = learned_tokens(D)  # t_int
+        self.stacks = nn.ModuleList(config.stack.build(D) for _ in range(n_sets))
         self.absent = nn.ParameterDict(
-            {str(s): torch.randn(D) * STD_TOKEN for s in range(n_sets) if not is_report[s]}
+            {str(s): learned_tokens(D) for s in range(n_sets) if not is_report[s]}
         )
         self.hidden = nn.Linear(n_sets * D, D)
         self.dropout = nn.Dropout(config.p_drop)
@@ -178,7 +169,7 @@ class AlignedFusion(AttributeFusion):
         fusion: Fusion = (
             IntermediateToken(is_report, task, config)
             if config.intermediate_token
-            else JointAttention(len(used), task, config)
+            else JointAttention(len(used), task.d_model, task.n_classes, config.stack)
         )
         super().__init__(
             task, config, fusion, modalities=used, by_attribute=config.attribute_tokens

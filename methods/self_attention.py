@@ -16,12 +16,15 @@ Departures:
 - Modalities are dropped in training only with `dropout` (preset `dropout`).
 """
 
+# M modalities, D model width, K classes
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from bench.attribute_fusion import AttributeFusion, AttributeFusionConfig, JointAttention
+from bench.attribute_fusion import AttributeFusion, AttributeFusionConfig
 from bench.data import Task
+from bench.layers.set_fusion import JointAttention
 from bench.method import Reference
 
 if TYPE_CHECKING:
@@ -55,7 +58,8 @@ class SelfAttention(AttributeFusion):
     ablations: ClassVar = {"with reconstruction": {"reconstruct": True}}
 
     def __init__(self, task: Task, config: SelfAttentionConfig):
-        super().__init__(task, config, JointAttention(task.n_modalities, task, config))
+        M, D, K = task.n_modalities, task.d_model, task.n_classes
+        super().__init__(task, config, JointAttention(M, D, K, config.stack))
 
     @classmethod
     def search_space(cls, trial: optuna.Trial) -> dict[str, Any]:

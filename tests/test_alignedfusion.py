@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.attribute_fusion import AttributeFusion, Reconstruction, TokenSet
+from bench.attribute_fusion import AttributeFusion
 from bench.data import Task, Tokens
 from bench.errors import BadConfig, NotApplicable
+from bench.layers.attribute_tokens import TokenSet
+from bench.layers.reconstruction import Reconstruction
 from bench.methods.alignedfusion import (
     PLUGIN,
     AlignedFusion,
@@ -214,7 +216,7 @@ def test_an_absent_image_is_replaced_by_its_learned_vector() -> None:
 
 def test_a_reconstructed_token_lies_between_the_values_tokens() -> None:
     spec = table(n_codes=(2, 3))
-    heads, token_set = Reconstruction(spec, 8, AlignedFusionConfig()), TokenSet(spec, 8)
+    heads, token_set = Reconstruction(spec, 8), TokenSet(spec, 8)
     guess = heads(torch.randn(5, 2, 8))
     assert guess[:, 0].softmax(-1)[:, 2].abs().max() == 0.0
     made = heads.tokens(guess, token_set)
@@ -228,12 +230,12 @@ def test_a_reconstructed_token_lies_between_the_values_tokens() -> None:
 
 def test_frozen_value_vectors_take_the_place_of_learned_ones() -> None:
     vectors = torch.randn(9, 5)
-    heads = Reconstruction(table(value_tokens=vectors), 8, AlignedFusionConfig())
+    heads = Reconstruction(table(value_tokens=vectors), 8)
     assert {name for name, _ in heads.named_parameters()} == {"linear.weight", "linear.bias"}
     assert torch.equal(heads.values, vectors)
     assert "values" not in heads.state_dict()
     with pytest.raises(ValueError, match=r"must be \(9, 5\)"):
-        Reconstruction(table(value_tokens=vectors[:4]), 8, AlignedFusionConfig())
+        Reconstruction(table(value_tokens=vectors[:4]), 8)
 
 
 def test_a_token_is_the_mean_of_its_attributes_valid_slots() -> None:

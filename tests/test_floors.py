@@ -19,7 +19,7 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 FLOORS = [
     "errors seeds availability plugin_file",
     "spec layout pictures volumes data metrics statistics",
-    "simulation blocks method attribute_fusion shallow protocol dataset patterns splits "
+    "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
     "sources store cache_folder encoders results subgroups monotonicity captions tables report "
     "score_table request",
     "methods datasets protocols",
@@ -42,8 +42,8 @@ UPWARD = {
 }
 
 TORCH = (
-    "blocks method attribute_fusion shallow encoders methods conformance inference complexity "
-    "table4 engine runner planning complexity_tables"
+    "blocks layers method attribute_fusion shallow encoders methods conformance inference "
+    "complexity table4 engine runner planning complexity_tables"
 )
 
 
