@@ -9,7 +9,8 @@ Source: AlignedFusion paper (2026), figure 3.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import cycle
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
 
 PANELS_PER_ROW = 3
 PANEL_INCHES = (3.3, 2.7)
-LEGEND_COLUMNS = 4
-TEXT_WIDTH = 46  # characters of the note per panel
+LETTER_INCHES, HANDLE_INCHES, LINE_INCHES = 0.065, 0.75, 0.18  # of the legend, 8 points
 MARKERS = "osD^vPXp<>*"  # eleven, beside ten colours: pairs repeat after 110 methods
 DASHES = ("-", "--", "-.", ":")  # lines that lie on each other stay apart
 LINE = {"linewidth": 1.3, "markersize": 5.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
@@ -114,34 +114,65 @@ def _figure(points: pd.DataFrame, title: str, note: str) -> MatplotlibFigure:
     panels = list(dict.fromkeys(points["panel"]))
     n_columns = min(len(panels), PANELS_PER_ROW)
     n_rows = -(-len(panels) // n_columns)
-    size = (max(n_columns * PANEL_INCHES[0], 4.2), n_rows * PANEL_INCHES[1] + 1.2)
+    styles = _styles(list(dict.fromkeys(points["method"])))
+    legend = _Legend.of(styles, note, max(n_columns * PANEL_INCHES[0], 4.2))
+    size = (legend.width, n_rows * PANEL_INCHES[1] + legend.height + 0.5)
     figure = MatplotlibFigure(figsize=size, layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False).ravel()
-    styles = _styles(list(dict.fromkeys(points["method"])))
     for ax, panel in zip(axes, panels, strict=False):
         _draw_panel(ax, points[points["panel"] == panel], styles)
         ax.set_title(textwrap.fill(panel, 40), fontsize=9)
     for ax in axes[len(panels) :]:
         ax.remove()
     for ax in axes[::n_columns]:
-        ax.set_ylabel(_with_unit(points["metric"].iloc[0], points["unit"].iloc[0]), fontsize=9)
-    handles = [_handle(style, method) for method, style in styles.items()]
+        ax.set_ylabel(_score_label(points["metric"].iloc[0]), fontsize=9)
     figure.suptitle(title, fontsize=10)
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(LEGEND_COLUMNS, len(handles)),
-        title=textwrap.fill(note, TEXT_WIDTH * n_columns),
-        title_fontsize=7,
-        fontsize=8,
-        frameon=False,
-        handlelength=3.5,
-    )
+    legend.put(figure, styles)
     return figure
 
 
-def _with_unit(metric: str, unit: str) -> str:
-    return f"{metric} ({unit})" if unit else metric
+@dataclass(frozen=True)
+class _Legend:
+    """The legend below the panels, with the note as its title; sizes in inches."""
+
+    width: float
+    note: str
+    n_beside: int
+    n_lines: int
+
+    @classmethod
+    def of(cls, methods: Collection[str], note: str, width: float) -> _Legend:
+        """Fit the methods into a width."""
+        entry = max(map(len, methods)) * LETTER_INCHES + HANDLE_INCHES
+        n_beside = max(1, min(len(methods), int(width / entry)))
+        note = textwrap.fill(note, int(width / LETTER_INCHES))
+        return cls(width, note, n_beside, -(-len(methods) // n_beside) + note.count("\n") + 1)
+
+    @property
+    def height(self) -> float:
+        return self.n_lines * LINE_INCHES
+
+    def put(self, figure: MatplotlibFigure, styles: dict[str, dict[str, Any]]) -> None:
+        """Draw it."""
+        from matplotlib.lines import Line2D
+
+        figure.legend(
+            handles=[Line2D([], [], label=method, **style) for method, style in styles.items()],
+            loc="outside lower center",
+            ncols=self.n_beside,
+            title=self.note,
+            title_fontsize=7,
+            fontsize=8,
+            frameon=False,
+            handlelength=3.5,
+        )
+
+
+def _score_label(name: str) -> str:
+    """Label the axis of a metric: `AUC (%)`, `NLL, lower is better`."""
+    metric = metric_named(name)
+    unit = f" ({metric.unit})" if metric.unit else ""
+    return f"{name}{unit}{', lower is better' if metric.better == 'lower' else ''}"
 
 
 def _styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -155,12 +186,6 @@ def _styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
             methods, colours, cycle(MARKERS), cycle(DASHES), strict=False
         )
     }
-
-
-def _handle(style: dict[str, Any], method: str) -> Any:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], label=method, **style)
 
 
 def _draw_panel(ax: Axes, points: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
