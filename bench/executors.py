@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -171,20 +172,22 @@ class Processes:
     def _open(self) -> _Slot:
         ours, theirs = self.context.Pipe()
         process = self.context.Process(target=serve, args=(theirs, os.getpid()), daemon=True)
-        process.start()
+        with _interrupts_held_back():
+            process.start()
         theirs.close()
         return _Slot(process, ours)
 
     def call(self, task: Task) -> Any:
         """Carry out one task on the first worker and return its value."""
         slot = self.slots[0]
-        slot.pipe.send(task)
+        self._give(slot, task)
         while True:
             try:
                 kind, value = slot.pipe.recv()
-            except EOFError:
+            except (EOFError, OSError):
                 raise BenchError(_died(slot)) from None
             if kind == "outcome":
+                slot.task = None
                 return value_of(value)
 
     def run(self, tasks: Sequence[Task], *, fail_fast: bool) -> Iterator[Outcome]:
@@ -231,6 +234,7 @@ class Processes:
 
     def _replace(self, slot: _Slot) -> None:
         fresh = self._open()
+        slot.pipe.close()
         slot.process, slot.pipe = fresh.process, fresh.pipe
 
     def close(self) -> None:
@@ -243,6 +247,16 @@ class Processes:
             slot.process.join(timeout=5)
             if slot.process.is_alive():
                 slot.process.kill()
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Hold Ctrl-C back while a worker starts, which inherits this and so never sees one."""
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 def _died(slot: _Slot) -> str:
@@ -264,11 +278,16 @@ def serve(pipe: Connection, parent: int) -> None:
             task = pipe.recv()
         except (EOFError, OSError):
             return
-        outcome = perform(task, lambda share: pipe.send(("share", share)))
-        try:
-            pipe.send(("outcome", outcome))
-        except OSError:
-            return
+        outcome = perform(task, lambda share: _send(pipe, ("share", share)))
+        _send(pipe, ("outcome", outcome))
+
+
+def _send(pipe: Connection, message: tuple[str, Any]) -> None:
+    """Tell the coordinator, or end this process at once: nobody is there to write for."""
+    try:
+        pipe.send(message)
+    except OSError:
+        os._exit(1)
 
 
 def _end_with(parent: int) -> None:

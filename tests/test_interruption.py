@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from bench.cli import main
 from bench.store import RunFolder, StudyFolder, is_alive
 from tests.command_line import included, snapshot
 
+INTERRUPTED = "bench: interrupted; what is finished stays, the same command goes on\n"
 HOST = os.uname().nodename
 STUDY = (
     "run", *included("mortal"), "-m", "concat:dropout", "-m", "mortal", "-m", "pattern-only",
@@ -34,9 +36,19 @@ def carry_out(folder: Path, arguments: tuple[str, ...], at: str) -> None:
     moment, _, file = at.partition(":")
     if moment == "write":
         end_in_writing(file)
+    elif moment == "start":
+        threading.Thread(target=interrupt_at_start, daemon=True).start()
     else:
         os.environ["BENCH_TOY_SIGNAL"] = at
     main(list(arguments))
+
+
+def interrupt_at_start() -> None:
+    """Press Ctrl-C while the workers start."""
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.killpg(os.getpgrp(), signal.SIGINT)
 
 
 def end_in_writing(file: str) -> None:
@@ -142,17 +154,20 @@ def test_an_interrupted_study_says_so_and_goes_on(
     tmp_path: Path, straight: dict[str, bytes]
 ) -> None:
     assert study(tmp_path, at="step:interrupt") == 130
-    said = "bench: interrupted; what is finished stays, the same command goes on\n"
-    assert (tmp_path / "output.txt").read_text() == said
+    assert (tmp_path / "output.txt").read_text().lstrip() == INTERRUPTED
     assert runs(tmp_path)["mortal"].state == "pending"
     assert_it_ends_alike(tmp_path, straight)
+
+
+def test_an_interrupt_while_workers_start_is_one_line(tmp_path: Path) -> None:
+    assert study(tmp_path, "--jobs", "2", at="start:interrupt") == 130
+    assert (tmp_path / "output.txt").read_text().lstrip() == INTERRUPTED
 
 
 @pytest.mark.slow
 def test_an_interrupt_ends_all_workers(tmp_path: Path, straight: dict[str, bytes]) -> None:
     assert study(tmp_path, "--jobs", "2", at="step:interrupt") == 130
-    said = "bench: interrupted; what is finished stays, the same command goes on\n"
-    assert (tmp_path / "output.txt").read_text() == said
+    assert (tmp_path / "output.txt").read_text().lstrip() == INTERRUPTED
     assert runs(tmp_path)["mortal"].state == "pending"
     assert_it_ends_alike(tmp_path, straight)
 

@@ -2,7 +2,7 @@
 
 The variable BENCH_TOY_SIGNAL says when and to whom: `epoch:kill` at the start of the epoch,
 `step:kill` in its second step, `step:interrupt` as Ctrl-C does to all processes of the terminal,
-`step:kill-parent` to the coordinator, whereafter the method goes on, slowly.
+`step:kill-parent` to the coordinator, whereafter the method goes on.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def send(moment: str) -> None:
         os.killpg(os.getpgrp(), signal.SIGINT)
     if what == "kill-parent":
         os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(0.05)  # until it is dead
+        return
     time.sleep(30)  # what was signalled ends this
 
 
