@@ -24,8 +24,14 @@ from bench.spec import EncoderConfig, Recipe, RunSpec, SelectionRule, digest
 from bench.splits import make_split, regrouped
 from bench.study import Cell, Study, registry_of, stamp_of_file
 
-ENGINE_FILES = tuple(
-    f"{name}.py" for name in "engine inference runner data patterns splits seeds".split()
+ENGINE_FILES = (
+    "engine.py",
+    "inference.py",
+    "runner.py",
+    "data.py",
+    "patterns.py",
+    "splits.py",
+    "seeds.py",
 )
 MAX_SUBSET_MODALITIES = 8  # 255 conditions
 
