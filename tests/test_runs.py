@@ -88,6 +88,22 @@ def test_more_conditions_are_predicted_from_the_checkpoint() -> None:
         assert folder.status()["conditions"] == ["0", "1", "2", "01", "02", "12", "012"]
 
 
+def test_a_condition_that_no_case_serves_is_a_dash_and_others_can_follow(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["run", *included("planted", "first_alone"), "-d", "planted", "-m", "concat", *SMALL]
+    asked += ["--set", "planted.pictures=false"]
+    assert call(*asked, "-p", "first-alone") == 0
+    assert "| concat | - |" in " ".join(capsys.readouterr().out.split())
+    before = {name: folder.path_of("history.jsonl") for name, folder in runs().items()}
+    trained = {name: path.read_bytes() for name, path in before.items() if path.exists()}
+    assert call(*asked) == 0
+    assert {name: before[name].read_bytes() for name in trained} == trained
+    for folder in runs().values():
+        assert folder.status()["conditions"] == ["0", "1", "2", "01", "02", "12", "012"]
+        assert set(folder.predictions()["condition"]) == {"1", "2", "12"}
+
+
 def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -36,6 +36,7 @@ class PlantedConfig(Frozen):
     """What is planted."""
 
     content: Literal["own", "gaps", "test"] = "own"
+    pictures: bool = True  # False: no case has one
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Planted(DatasetPlugin):
         """Draw the cases and plant."""
         label = np.arange(N_CASES) // 3 % 2
         gaps = gaps_of_both_levels()
+        if not config.pictures:
+            gaps = Availability(gaps.modality & np.array([False, True, True]), gaps.attributes)
         content = own_content(label)
         if config.content == "gaps":
             content = replaced(content, ~gaps.modality, ~gaps.attributes[1], kinds=3)
