@@ -12,6 +12,7 @@ from bench.layout import Layout, merged
 from bench.leakscan import Scan, scan_file
 from bench.report import DEFAULTS, Figure, Report, ReportOptions
 from bench.request import Request
+from bench.spec import canonical_json
 
 if TYPE_CHECKING:
     from bench.results import RunResult
@@ -57,7 +58,8 @@ class Asked:
     def of(cls, folder: StudyFolder) -> Asked:
         """Read the notes of a study."""
         known = folder.read_json("study.json")["requests"] if folder.has("study.json") else {}
-        entries = list(known.values())
+        # The same request asked again, after an edit of the code, takes the place of the first.
+        entries = list({canonical_json(entry["asked"]): entry for entry in known.values()}.values())
         names = dict.fromkeys(name for entry in entries for name, _ in entry["cells"])
         layouts = [Layout.from_json(each) for entry in entries for each in entry["layouts"]]
         budgets = {Request(**entry["asked"]).budget for entry in entries}
