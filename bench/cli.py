@@ -326,14 +326,9 @@ def cache(action: str, kind: str) -> int:
 @_study_options
 def status(study: str, out: Path) -> int:
     """Say of every run of a study what became of it; reads files only."""
-    from bench.plugin_listing import aligned
+    from bench.outlook import status_lines
 
-    folder = _study(out, study)
-    runs = folder.runs()
-    print("\n".join(aligned([(each.path.name, each.state, each.reason()) for each in runs])))
-    counts = {state: sum(each.state == state for each in runs) for state in
-              ("done", "running", "pending", "failed", "skipped")}  # fmt: skip
-    print(", ".join(f"{n} {state}" for state, n in counts.items() if n) or "no runs")
+    print("\n".join(status_lines(_study(out, study))))
     return 0
 
 

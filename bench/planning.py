@@ -19,20 +19,11 @@ from bench.patterns import pattern_digest, test_pattern, training_pattern
 from bench.protocol import Condition, Protocol, Setting, condition_of
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
 from bench.runner import Context, load_dataset, resolve_device, resolve_precision
-from bench.sources import own_hash, sources_hash
+from bench.sources import code_of_run
 from bench.spec import EncoderConfig, Recipe, RunSpec, SelectionRule, digest
 from bench.splits import make_split, regrouped
 from bench.study import Cell, Study, registry_of, stamp_of_file
 
-ENGINE_FILES = (
-    "engine.py",
-    "inference.py",
-    "runner.py",
-    "data.py",
-    "patterns.py",
-    "splits.py",
-    "seeds.py",
-)
 MAX_SUBSET_MODALITIES = 8  # 255 conditions
 
 
@@ -206,18 +197,10 @@ class Arena:
         return can.refusal([modality.kind for modality in self.dataset.modalities])
 
     def _sources(self, method: str) -> str:
-        """Hash the code that the numbers depend on: the plugins with all that they import, and
-        the engine's own files.
-        """
-        package = Path(__file__).parent
-        core = [package / name for name in ENGINE_FILES]
-        core += sorted((package / "encoders").glob("*.py"))
-        found = [
-            self.planner.registry.find("method", method),
-            self.planner.registry.find("dataset", self.name),
-        ]
-        plugins = [each.path for each in found if each.path is not None]
-        return digest([own_hash(core), sources_hash(plugins)])[:16]
+        """Hash the code that the numbers depend on."""
+        registry = self.planner.registry
+        found = [registry.find("method", method), registry.find("dataset", self.name)]
+        return code_of_run([each.path for each in found if each.path is not None])
 
     def _trainings(
         self, protocols: list[Protocol]

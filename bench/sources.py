@@ -18,6 +18,15 @@ from bench.errors import BadPlugin
 from bench.plugin_file import FOLDERS
 
 PACKAGE = Path(__file__).parent
+ENGINE_FILES = (
+    "engine.py",
+    "inference.py",
+    "runner.py",
+    "data.py",
+    "patterns.py",
+    "splits.py",
+    "seeds.py",
+)
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,21 @@ def own_hash(paths: Sequence[Path]) -> str:
     """
     lines = sorted(f"{path.name} {_read(path.absolute()).digest}" for path in paths)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def code_of_run(plugins: Sequence[Path]) -> str:
+    """Hash the code that a run's numbers depend on: its plugins and the engine's own files.
+
+    Args:
+        plugins: files of the method and the dataset; what they import counts with them.
+
+    Raises:
+        BadPlugin: a file cannot be read or parsed.
+    """
+    core = [PACKAGE / name for name in ENGINE_FILES]
+    core += sorted((PACKAGE / "encoders").glob("*.py"))
+    both = f"{own_hash(core)} {sources_hash(plugins)}"
+    return hashlib.sha256(both.encode()).hexdigest()[:16]
 
 
 def stamp_of_code(include: Sequence[Path]) -> str:
