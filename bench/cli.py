@@ -85,7 +85,7 @@ _request_options = _joined(
     _plugin_options,
     _format_option,
 )
-_run_options = _joined(
+_study_run_options = _joined(
     _request_options,
     click.option("--protocol", "-p", "protocols", multiple=True, help="default: all-subsets"),
     click.option("--folds", help="0-4 or 0,2; default: all"),
@@ -103,10 +103,12 @@ _run_options = _joined(
     click.option("--selection", help="all-subsets, as-trained, complete"),
     click.option("--floor/--no-floor", default=None, help="the shallow floor; default: with it"),
     click.option("--out", type=PATH, help="folder of all studies; default: results"),
-    click.option("--study", help="name of the study; default: main"),
-    click.option("--limit", type=int, help="only the first runs"),
+    click.option("--study", help="name of the study; default: main, or the command's own"),
     click.option("--jobs", "-j", default=1, show_default=True, help="runs at a time"),
     click.option("--quiet", "-q", is_flag=True, help="no progress"),
+)
+_run_options = _joined(
+    _study_run_options, click.option("--limit", type=int, help="only the first runs")
 )
 
 
@@ -227,6 +229,45 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: tuple[str, ...])
         raise BadRequest("no method is asked for; name one with --method, see `bench list methods`")
     settings = requests.merge(requests.settings_of_file(file), requests.settings_of(pairs))
     return requests.checked(requests.Request, asked | {"settings": settings}, "run")
+
+
+@app.command()
+@_study_run_options
+def ablate(**flags: Any) -> int:
+    """Train a method whole and with each of its named switches; print the differences."""
+    request, manner = _asked("ablation", **flags)
+    from bench.ablation import ablate
+
+    return ablate(request, **manner)
+
+
+@app.command()
+@_study_run_options
+@click.option("--param", "params", multiple=True, help="NAME=VALUE,VALUE,...: repeat for several")
+@click.option("--sequential", is_flag=True, help="keep the best of each before the next is varied")
+@click.option("--grid", is_flag=True, help="all combinations of the values")
+def sensitivity(*, params: tuple[str, ...], sequential: bool, grid: bool, **flags: Any) -> int:
+    """Train a method at each value of some settings, one at a time; print and draw the scores."""
+    if sequential and grid:
+        raise BadRequest("--sequential and --grid exclude each other; give one of them")
+    if not params:
+        raise BadRequest("nothing is varied; name a setting with --param memory_size=32,64,128")
+    request, manner = _asked("sensitivity", **flags)
+    from bench.sensitivity import sweep
+
+    mode = "sequential" if sequential else "grid" if grid else "alone"
+    return sweep(request, params, mode, **manner)
+
+
+def _asked(
+    usual_study: str, *, config: Path | None, pairs: tuple[str, ...], **flags: Any
+) -> tuple[Request, dict[str, Any]]:
+    """Build the request of a command whose study is named after it, and how it is carried out."""
+    manner = {key: flags.pop(key) for key in ("jobs", "quiet", "output")}
+    request = _request(_fields(**flags), config, pairs)
+    if "study" not in request.model_fields_set:
+        request = request.model_copy(update={"study": usual_study})
+    return request, manner
 
 
 @app.command()

@@ -1,0 +1,147 @@
+"""Runs of one method that differ in a setting: what ablation and sensitivity have in common.
+
+A variant is a set of settings laid over what was asked. The variants of a call are planned together
+and carried out as one study: every one has all repeats, a run that two of them share is trained
+once, and what the store holds is not trained again. Nothing is trained before every setting of
+every variant was found valid.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.layout import Layout
+from bench.report import Drawing, ReportOptions
+from bench.reporting import check_format, print_built, tables_of
+from bench.request import Request, merge
+from bench.results import RunResult, load_results
+from bench.session import check_jobs, open_executor, plan_in
+from bench.store import StudyFolder
+from bench.study import carry_out_together, registry_of, stored_answer
+from bench.tables import Table
+from bench.variant_tables import Series
+
+if TYPE_CHECKING:
+    from bench.method import Plugin
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is changed, and what the tables call it."""
+
+    label: str
+    settings: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # section -> values
+    values: tuple[tuple[str, Any], ...] = ()  # parameter and value, of a sweep
+
+    def over(self, base: Variant) -> Variant:
+        """Return the variant with what another one changes below it."""
+        return replace(self, settings=merge(base.settings, self.settings))
+
+
+@dataclass(frozen=True, eq=False)
+class Done:
+    """The runs of some variants, and the tables that they fill."""
+
+    runs: tuple[tuple[Variant, Sequence[RunResult]], ...]
+    layouts: tuple[Layout, ...]
+
+    def series(self, layout: Layout) -> list[Series]:
+        """List the runs of one layout, by variant."""
+        trainings = layout.trainings
+        return [
+            Series(
+                variant.label,
+                tuple(
+                    run
+                    for run in runs
+                    if run.dataset == layout.dataset and run.training in trainings
+                ),
+                variant.values,
+            )
+            for variant, runs in self.runs
+        ]
+
+
+class Workbench:
+    """Carries variants out in one study, and prints and draws what came of them."""
+
+    def __init__(self, request: Request, *, jobs: int, quiet: bool, output: str):
+        check_jobs(jobs)
+        check_format(output)
+        self.request = request.model_copy(update={"floor": False})
+        self.folder = StudyFolder(Path(request.out), request.study)
+        self.registry = registry_of(request.include, request.override)
+        self.jobs = jobs
+        self.quiet = quiet
+        self.output = output
+        self.n_trained = self.n_failed = 0
+
+    def plugin(self, row: str) -> type[Plugin]:
+        """Return the method of a row."""
+        found: type[Plugin] = self.registry.load("method", row.partition(":")[0])
+        return found
+
+    def carry_out(self, row: str, variants: Sequence[Variant]) -> Done:
+        """Train what is missing of a method's variants, each with all repeats.
+
+        Raises:
+            BenchError: a setting that is not there or a value that it cannot take, before anything
+                is trained; or data that cannot be read.
+        """
+        requests = [self.request_of(row, variant) for variant in variants]
+        found = {i: stored_answer(each, self.folder, None) for i, each in enumerate(requests)}
+        names = {i: answer.folders for i, answer in found.items() if answer}
+        layouts = [answer.layouts for answer in found.values() if answer]
+        if len(names) < len(requests):
+            with open_executor(self.jobs, quiet=self.quiet) as executor:
+                planned = {
+                    i: plan_in(executor, r) for i, r in enumerate(requests) if i not in names
+                }
+                parts = [(requests[i], study) for i, study in planned.items()]
+                folder = self.folder.create()
+                answer = carry_out_together(parts, folder, executor, fail_fast=False)
+            names |= {i: tuple(c.spec.folder for c in s.cells) for i, s in planned.items()}
+            layouts.append(answer.layouts)
+            self.n_trained += answer.n_trained
+            self.n_failed += len(answer.failed)
+        runs = [load_results(self.folder, names[i]) for i in range(len(requests))]
+        return Done(tuple(zip(variants, runs, strict=True)), layouts[0])
+
+    def request_of(self, row: str, variant: Variant) -> Request:
+        """Return what is asked of one variant."""
+        settings = merge(self.request.settings, variant.settings)
+        method = row if ":" in row else f"{row}:"  # the method itself, not the rows it is shown in
+        return self.request.model_copy(update={"methods": (method,), "settings": settings})
+
+    def score_table(self, series: Iterable[Series], layout: Layout, what: str) -> Table:
+        """Write every column of the layout, a row per variant."""
+        renamed = [
+            replace(run, spec={**run.spec, "method": each.label, "preset": ""})
+            for each in series
+            for run in each.runs
+        ]
+        options = ReportOptions(preset=self.request.budget)
+        titled = replace(layout, variant=", ".join(filter(None, [layout.variant, what])))
+        return tables_of(renamed, [titled], options)[0]
+
+    def close(self, tables: Sequence[Table], drawings: Sequence[Drawing]) -> int:
+        """Print tables, save figures, say what was done; return the exit code."""
+        from bench.variant_figures import save
+
+        print_built(tables, self.output)
+        paths = [path for each in drawings for path in save(each, self.folder.reports_path)]
+        if not self.quiet:
+            said = [f"{self.n_trained} runs carried out"]
+            said += [f"{self.n_failed} failed"] if self.n_failed else []
+            said += [f"figures: {', '.join(str(p) for p in paths if p.suffix == '.pdf')}"]
+            print("; ".join(said), file=sys.stderr)
+        return 1 if self.n_failed else 0
+
+
+def stem(*names: str) -> str:
+    """Make the name of a figure's files."""
+    return "-".join(names).replace(":", "+")
