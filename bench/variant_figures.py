@@ -1,15 +1,13 @@
 """Figures of variants: bars of an ablation, curves and heat maps of a sensitivity study.
 
-matplotlib draws without a display; nothing imports this file before a figure is wanted. Every
-figure is saved as PDF and PNG with the CSV of what it shows. Colours are told apart by the
-colour-blind, and every value is printed.
+matplotlib draws without a display; nothing imports this file before a figure is wanted. Colours
+are told apart by the colour-blind, and every value is printed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -35,16 +33,6 @@ STYLE: Any = {
 PER_ROW = 4  # panels side by side
 MARGIN = 0.15  # of the range shown, on either side
 FIELDS = ("panel", "row", "mean", "low", "high", "repeats")
-
-
-def save(drawing: Drawing, folder: Path) -> list[Path]:
-    """Write a figure as PDF and PNG, and its numbers as CSV; return the three paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{drawing.name}.{kind}" for kind in ("pdf", "png", "csv")]
-    drawing.figure.savefig(paths[0], metadata={"CreationDate": None})
-    drawing.figure.savefig(paths[1], dpi=150)
-    drawing.data.to_csv(paths[2], index=False)
-    return paths
 
 
 def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

@@ -130,10 +130,11 @@ class Workbench:
 
     def close(self, tables: Sequence[Table], drawings: Sequence[Drawing]) -> int:
         """Print tables, save figures, say what was done; return the exit code."""
-        from bench.variant_figures import save
+        from bench.figures import write_drawing
 
         print_built(tables, self.output)
-        paths = [path for each in drawings for path in save(each, self.folder.reports_path)]
+        folder = self.folder.create().reports_path
+        paths = [path for each in drawings for path in write_drawing(each, folder)]
         if not self.quiet:
             said = [f"{self.n_trained} runs carried out"]
             said += [f"{self.n_failed} failed"] if self.n_failed else []
