@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.results import Repeat, RowRuns, cases_scored, constant_places, metric_named
+from bench.spec import TEXT_MODELS
 
 if TYPE_CHECKING:
     from bench.layout import LayoutColumn
@@ -21,6 +22,7 @@ SELECTION = {
     "complete": "validation AUC on all that a case has",
 }
 REASON_LENGTH = 200  # characters of an error that a footnote repeats
+LEARNED_TOKENS = "a learned token per attribute"
 
 
 def repeat_name(repeat: Repeat) -> str:
@@ -218,11 +220,22 @@ def arena_sentence(rows: Sequence[RowRuns]) -> str:
     """Say class balance, encoder of pictures and precision."""
     balance = per_row(rows, lambda run: run.spec["recipe"]["balance"])
     encoder = per_row(rows, lambda run: _encoder(run.spec["encoder"]))
+    read = per_row(rows, lambda run: _tables(run.spec["encoder"]))
+    tables = "" if read == LEARNED_TOKENS else f"tables: {read}; "
     precision = per_row(rows, lambda run: run.spec["precision"])
     return (
         f"Class balance: {balance}; encoder of pictures, where there are any: {encoder}; "
-        f"precision: {precision}."
+        f"{tables}precision: {precision}."
     )
+
+
+def _tables(config: Mapping[str, object]) -> str:
+    text = str(config.get("text", ""))
+    if not text:
+        return LEARNED_TOKENS
+    model = config.get("text_model") or TEXT_MODELS[text]
+    what = "[CLS] of each attribute" if text == "cls" else "all tokens"
+    return f"sentences read by {model} (frozen, {what})"
 
 
 def _encoder(config: Mapping[str, object]) -> str:

@@ -174,7 +174,7 @@ class TokenSpec:
     attribute_names: tuple[str, ...] = ()  # (A,)
     attribute_kinds: tuple[AttributeKind, ...] = ()  # (A,)
     n_codes: tuple[int, ...] = ()  # (A,) size of each attribute's vocabulary, or 4 quartiles
-    value_tokens: Tensor | None = field(default=None, compare=False)  # frozen text features
+    value_tokens: Tensor | None = field(default=None, compare=False)  # (sum of n_codes, C) frozen
 
     @property
     def n_attributes(self) -> int:

@@ -278,7 +278,7 @@ class _Deep:
 def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> _Deep:
     device = torch.device(context.device)
     dataset, split, spec = material.dataset, material.split, material.spec
-    preprocessor = fit_preprocessor(dataset, split.train, material.availability)
+    preprocessor = _preprocessor(material)
     build = _builder(material, preprocessor, device)
     frozen = build(None).encoders if spec.encoder.frozen else None
 
@@ -331,9 +331,17 @@ def validation_facts(material: Material, scored: Sequence[Scored]) -> dict[str, 
 
 def untrained(material: Material, device: torch.device) -> tuple[Model, Preprocessor]:
     """Build the model of a run without pretrained weights, and what prepares its inputs."""
-    train = material.split.train
-    preprocessor = fit_preprocessor(material.dataset, train, material.availability)
+    preprocessor = _preprocessor(material)
     return _builder(material, preprocessor, device, load_weights=False)(None), preprocessor
+
+
+def _preprocessor(material: Material) -> Preprocessor:
+    return fit_preprocessor(
+        material.dataset,
+        material.split.train,
+        material.availability,
+        keep_values=bool(material.spec.encoder.text),
+    )
 
 
 def _builder(
@@ -358,6 +366,7 @@ def _builder(
             spec.encoder,
             separate=separate,
             load_weights=load_weights,
+            device=device,
         )
         torch.manual_seed(seed_for("initialisation", *keys, name))
         task = encoders.task(dataset.classes, spec.recipe.d_model)

@@ -40,6 +40,12 @@ class Recipe(Frozen):
     valid_share: float = Field(0.2, gt=0, lt=1, description="carved from training if none is given")
 
 
+TEXT_MODELS = {  # of encoder.text, where no other is named
+    "tokens": "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B",  # CMML: a DeepSeek of width 1536
+    "cls": "emilyalsentzer/Bio_ClinicalBERT",  # AlignedFusion: ClinicalBERT
+}
+
+
 class EncoderConfig(Frozen):
     """The encoders that all methods of a study share."""
 
@@ -49,6 +55,10 @@ class EncoderConfig(Frozen):
     frozen: bool = False
     d_attribute: int = Field(32, ge=2, description="width of a learned attribute token")
     volume: Literal["conv3d", "nnmamba"] = Field("conv3d", description="encoder of volumes")
+    text: Literal["", "tokens", "cls"] = Field(
+        "", description="tables as sentences: all their tokens, or [CLS] per attribute"
+    )
+    text_model: str = Field("", description="folder or hub id; empty: DeepSeek or ClinicalBERT")
 
 
 class RunSpec(Frozen):

@@ -35,6 +35,9 @@ class AttributeEncoder(nn.Module):
         self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.long), persistent=False)
         self.register_buffer("categorical", torch.tensor(categorical, dtype=torch.long), False)
         self.register_buffer("offset", offset, persistent=False)
+        self.attribute = tuple(range(len(kinds)))  # whose slot each token is
+        self.n_tokens, self.d_token = len(kinds), d_attribute
+        self.value_tokens: Tensor | None = None  # nothing of a value is frozen
         self.bias = _uniform(len(kinds), d_attribute)
         self.weight = _uniform(len(numeric), d_attribute) if numeric else None
         self.embedding = _uniform(int(sizes.sum()), d_attribute) if categorical else None
@@ -55,6 +58,11 @@ class AttributeEncoder(nn.Module):
             row = content.codes.clamp(min=0)[:, self.categorical] + self.offset
             values[:, self.categorical] = nn.functional.embedding(row, self.embedding)
         return torch.where(observed.unsqueeze(2), values + self.bias, 0.0)
+
+    def slots(self, content: ModalityInput) -> Tensor:
+        """Return which slots hold an observed attribute: (B, A) bool."""
+        assert content.codes is not None
+        return content.codes >= 0
 
 
 def _uniform(n_rows: int, d_attribute: int) -> nn.Parameter:

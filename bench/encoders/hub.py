@@ -7,10 +7,15 @@ is asked once, with a short limit, before the client may take its time.
 
 from __future__ import annotations
 
+import fnmatch
+import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 SECONDS = 10.0  # for one answer
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")  # of a transformers model, best first
+SETTINGS = ("*.json", "*.txt", "*.model")  # configuration, vocabulary and tokenizer
 
 
 def cached_file(repository: str, names: Sequence[str]) -> Path | None:
@@ -42,3 +47,59 @@ def check_reachable(repository: str) -> None:
         return  # it answers; what files there are is the client's matter
     except Exception as error:  # of the transport below, which differs by version
         raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def model_folder(name: str) -> Path:
+    """Return the folder of a transformers model: a local one, a cached one, or a new download.
+
+    Args:
+        name: path of a folder, or a repository of the hub.
+
+    Raises:
+        OSError: there is no such folder, or the model is not here and cannot be had.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith("."):
+        raise OSError("there is no such folder")
+    config = cached_file(name, ("config.json",))
+    if config is not None and any(list(config.parent.glob(each)) for each in WEIGHTS):
+        return config.parent
+    check_reachable(name)
+    return _download(name)
+
+
+def _download(repository: str) -> Path:
+    """Fetch weights, configuration and tokenizer, and nothing else of a repository."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    names = [name for name in HfApi().list_repo_files(repository) if "/" not in name]
+    kinds = [kind for kind in WEIGHTS if fnmatch.filter(names, kind)][:1]  # the first is enough
+    return Path(snapshot_download(repository, allow_patterns=[*kinds, *SETTINGS]))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """List the files of a model that its features depend on."""
+    kinds = [kind for kind in WEIGHTS if list(folder.glob(kind))][:1]
+    return sorted(path for kind in (*kinds, *SETTINGS) for path in folder.glob(kind))
+
+
+def checksum(path: Path) -> str:
+    """Return a hash of a file's content; the hub's cache has it as the name of the file.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    target = path.resolve()
+    if target.parent.name == "blobs":
+        return target.name
+    status = target.stat()
+    return _hash_of_file(target, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _hash_of_file(path: Path, size: int, mtime_ns: int) -> str:
+    """Hash a file once per process and state of the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -20,10 +20,12 @@ from bench.encoders.inputs import Inputs, ModalityInput, concatenate
 from bench.encoders.pixels import PictureStatistics, VolumeStatistics
 from bench.encoders.preprocessing import (
     Preprocessor,
+    Statistics,
     TableStatistics,
     VectorStatistics,
     encoder_groups,
 )
+from bench.encoders.text import TextEncoder
 from bench.encoders.vector import VectorEncoder
 from bench.encoders.volume import VolumeEncoder
 from bench.errors import BadData
@@ -53,6 +55,7 @@ class Encoders(nn.Module):
         *,
         separate: bool = False,
         load_weights: bool = True,
+        device: torch.device | str = "cpu",
     ):
         """Build the encoders.
 
@@ -62,9 +65,10 @@ class Encoders(nn.Module):
             config: settings that all methods of a study share.
             separate: one encoder per modality, also for those that name a shared one.
             load_weights: False leaves pretrained weights out, for a checkpoint that brings them.
+            device: where a language model runs, if sentences are read that are not in the cache.
 
         Raises:
-            BadConfig, UnknownName: the image encoder or its weights cannot be had.
+            BadConfig, UnknownName: an image encoder, a language model or its weights cannot be had.
             BadData: modalities share an encoder but not the shape of their pictures or volumes.
         """
         super().__init__()
@@ -72,7 +76,14 @@ class Encoders(nn.Module):
         specs: dict[int, TokenSpec] = {}
         for group in self._groups:
             _check_same_shape(group, modalities, preprocessor)
-            encoder = _build(group.members[0], preprocessor, config, load_weights=load_weights)
+            modality, fitted = (
+                modalities[group.members[0]],
+                preprocessor.statistics[group.members[0]],
+            )
+            if isinstance(fitted, TableStatistics) and config.text:
+                encoder: nn.Module = TextEncoder(modality.attributes, fitted, config, device)
+            else:
+                encoder = _build(fitted, config, load_weights=load_weights)
             self.add_module(group.name, encoder)
             specs |= {m: _spec(modalities[m], m, preprocessor, encoder) for m in group.members}
         self.specs = tuple(specs[m] for m in range(len(modalities)))
@@ -91,13 +102,13 @@ class Encoders(nn.Module):
         Args:
             inputs: B cases; content of an absent modality is never handed to its encoder.
         """
-        values: dict[int, Tensor] = {}
+        tokens: dict[int, Tokens] = {}
         for group in self._groups:
-            values |= self._encode(group, inputs)
-        return tuple(
-            _tokens(spec, values[m], inputs.content[m], inputs.observed[:, m])
-            for m, spec in enumerate(self.specs)
-        )
+            encoder = self.get_submodule(group.name)
+            for m, values in self._encode(group, inputs).items():
+                content, observed = inputs.content[m], inputs.observed[:, m]
+                tokens[m] = _tokens(self.specs[m], values, content, observed, encoder)
+        return tuple(tokens[m] for m in range(len(self.specs)))
 
     def prepare(self, inputs: Inputs) -> Inputs:
         """Replace the pictures of frozen encoders by their tokens, so that no epoch encodes them.
@@ -206,10 +217,7 @@ def _check_same_shape(
         )
 
 
-def _build(
-    m: int, preprocessor: Preprocessor, config: EncoderConfig, *, load_weights: bool
-) -> nn.Module:
-    fitted = preprocessor.statistics[m]
+def _build(fitted: Statistics, config: EncoderConfig, *, load_weights: bool) -> nn.Module:
     if isinstance(fitted, TableStatistics):
         return AttributeEncoder(fitted.kinds, fitted.n_codes, config.d_attribute)
     if isinstance(fitted, VectorStatistics):
@@ -220,17 +228,18 @@ def _build(
 
 
 def _spec(modality: Modality, m: int, preprocessor: Preprocessor, encoder: nn.Module) -> TokenSpec:
-    if isinstance(encoder, AttributeEncoder):
+    if isinstance(encoder, AttributeEncoder | TextEncoder):
         fitted = preprocessor.of(m, TableStatistics)
         return TokenSpec(
             modality.name,
             modality.kind,
-            n_tokens=len(modality.attributes),
-            d_token=encoder.bias.shape[1],
-            attribute=tuple(range(len(modality.attributes))),
+            n_tokens=encoder.n_tokens,
+            d_token=encoder.d_token,
+            attribute=encoder.attribute,
             attribute_names=tuple(attribute.name for attribute in modality.attributes),
             attribute_kinds=fitted.kinds,
             n_codes=fitted.n_codes,
+            value_tokens=encoder.value_tokens,
         )
     if isinstance(encoder, ImageEncoder | VolumeEncoder):
         n_tokens, d_token = encoder.n_tokens, encoder.d_token
@@ -239,16 +248,23 @@ def _spec(modality: Modality, m: int, preprocessor: Preprocessor, encoder: nn.Mo
     return TokenSpec(modality.name, modality.kind, n_tokens, d_token, attribute=(-1,) * n_tokens)
 
 
-def _tokens(spec: TokenSpec, values: Tensor, content: ModalityInput, observed: Tensor) -> Tokens:
+def _tokens(
+    spec: TokenSpec,
+    values: Tensor,
+    content: ModalityInput,
+    observed: Tensor,
+    encoder: nn.Module,
+) -> Tokens:
     """Dress encoded values as tokens; `observed` is (B,) bool."""
     device, n_rows = values.device, len(values)
     attribute = torch.tensor(spec.attribute, dtype=torch.long, device=device)
-    if content.codes is None or content.numbers is None:
+    if not isinstance(encoder, AttributeEncoder | TextEncoder):
         valid = observed.unsqueeze(1).expand(-1, spec.n_tokens)
         codes = torch.zeros(n_rows, 0, dtype=torch.long, device=device)
         numbers = torch.zeros(n_rows, 0, device=device)
         return Tokens(values, valid, attribute, codes, numbers)
-    absent = ~observed.unsqueeze(1)
-    codes = content.codes.masked_fill(absent, -1)
-    numbers = content.numbers.masked_fill(codes < 0, float("nan"))
-    return Tokens(values, codes >= 0, attribute, codes, numbers)
+    content = content.restrict(observed)
+    assert content.codes is not None
+    assert content.numbers is not None
+    numbers = content.numbers.masked_fill(content.codes < 0, float("nan"))
+    return Tokens(values, encoder.slots(content), attribute, content.codes, numbers)

@@ -8,6 +8,7 @@ What is not observed is never read: its cells come out as NaN, -1 or 0, whatever
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -29,15 +30,21 @@ from bench.errors import BadData
 from bench.spec import Frozen
 
 N_QUARTILES = 4
+MAX_VALUES = 512  # distinct values of a number that get a sentence each
 
 
 class NumericStatistics(Frozen):
-    """A number of a table: moments and quartile edges of its observed training cells."""
+    """A number of a table: moments and quartile edges of its observed training cells.
+
+    `values` are those that sentences are written for, ascending, where asked for: all distinct
+    ones, or the percentiles where there are more than `MAX_VALUES`.
+    """
 
     kind: Literal["numeric"] = "numeric"
     mean: float
     std: float
     edges: tuple[float, float, float]
+    values: tuple[float, ...] | None = None
 
     @property
     def n_codes(self) -> int:
@@ -181,7 +188,11 @@ def encoder_groups(modalities: Sequence[Modality]) -> dict[str, tuple[int, ...]]
 
 
 def fit_preprocessor(
-    dataset: Dataset, rows: np.ndarray, availability: Availability
+    dataset: Dataset,
+    rows: np.ndarray,
+    availability: Availability,
+    *,
+    keep_values: bool = False,
 ) -> Preprocessor:
     """Fit on the observed cells of the training part.
 
@@ -189,6 +200,7 @@ def fit_preprocessor(
         dataset: the cases.
         rows: (B,) int, the training part.
         availability: what ALL N cases have, after the protocol's gaps.
+        keep_values: keep the values of numbers, for tables that are read as sentences.
 
     Raises:
         BadData: an observed cell, vector, picture or volume that cannot be read.
@@ -201,7 +213,7 @@ def fit_preprocessor(
         elif kind == "volume":
             fitted |= fit_volumes(dataset, members, rows, availability)
         else:
-            fit = _fit_table if kind == "table" else _fit_vector
+            fit = _fit_vector if kind == "vector" else partial(_fit_table, keep_values=keep_values)
             fitted[members[0]] = fit(dataset, members[0], rows, availability)
     statistics = tuple(fitted[m] for m in range(dataset.n_modalities))
     return Preprocessor(modalities=dataset.modality_names, statistics=statistics)
@@ -248,7 +260,12 @@ def _as_text(value: object) -> str:
 
 
 def _fit_table(
-    dataset: Dataset, m: int, rows: np.ndarray, availability: Availability
+    dataset: Dataset,
+    m: int,
+    rows: np.ndarray,
+    availability: Availability,
+    *,
+    keep_values: bool,
 ) -> TableStatistics:
     modality = dataset.modalities[m]
     observed = _observed_cells(availability, m, rows)
@@ -256,18 +273,27 @@ def _fit_table(
     for a, attribute in enumerate(modality.attributes):
         cells = _read_cells(dataset, modality, attribute, rows[observed[:, a]])
         if attribute.kind == "numeric":
-            fitted.append(_fit_numbers(cells))
+            fitted.append(_fit_numbers(cells, keep_values=keep_values))
         else:
             fitted.append(_fit_categories(cells, attribute.categories))
     return TableStatistics(attributes=tuple(fitted))
 
 
-def _fit_numbers(cells: np.ndarray) -> NumericStatistics:
+def _fit_numbers(cells: np.ndarray, *, keep_values: bool) -> NumericStatistics:
+    values = _distinct(cells) if keep_values else None
     if not len(cells):
-        return NumericStatistics(mean=0.0, std=1.0, edges=(0.0, 0.0, 0.0))
+        return NumericStatistics(mean=0.0, std=1.0, edges=(0.0, 0.0, 0.0), values=values)
     mean, std = _moments(cells[:, None])
     low, middle, high = np.quantile(cells, (0.25, 0.5, 0.75)).tolist()
-    return NumericStatistics(mean=mean[0], std=std[0], edges=(low, middle, high))
+    return NumericStatistics(mean=mean[0], std=std[0], edges=(low, middle, high), values=values)
+
+
+def _distinct(cells: np.ndarray) -> tuple[float, ...]:
+    """Return the distinct numbers, ascending; of very many the percentiles that occur."""
+    values = np.unique(cells)
+    if len(values) > MAX_VALUES:
+        values = np.unique(np.quantile(cells, np.linspace(0, 1, 101), method="nearest"))
+    return tuple(values.tolist())
 
 
 def _fit_categories(cells: np.ndarray, declared: tuple[str, ...]) -> CategoricalStatistics:
