@@ -200,7 +200,8 @@ def selection_sentence(rows: Sequence[RowRuns]) -> str:
         rule = run.spec["selection"]
         return f"{rule} = {SELECTION[rule]}" if rule in SELECTION else rule
 
-    return f"Model selection: {per_row(rows, say)}."
+    later = per_row(rows, lambda run: f"epoch {run.spec['recipe']['warmup_epochs'] + 1}")
+    return f"Model selection: {per_row(rows, say)}; of a stage's epochs from {later} on."
 
 
 def dropout_sentence(rows: Sequence[RowRuns]) -> str:

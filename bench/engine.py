@@ -96,6 +96,14 @@ def lr_factor(epoch: int, recipe: Recipe) -> float:
     return recipe.decay_factor ** ((epoch - recipe.warmup_epochs) // recipe.decay_every)
 
 
+def first_judged(n_epochs: int, recipe: Recipe) -> int:
+    """Return the first epoch whose weights can be chosen: none of the warm-up, if more follow.
+
+    A ranking can be right by luck before anything is learned, with probabilities that are not.
+    """
+    return recipe.warmup_epochs if n_epochs > recipe.warmup_epochs else 0
+
+
 class _StageRun:
     """One stage of one training."""
 
@@ -147,9 +155,10 @@ class _StageRun:
         with _only_these_train(self.model, self.stage.parameters):
             optimiser = _optimiser(self.model, self.recipe)
             best, best_state, waited = -math.inf, None, 0
+            first = first_judged(self.n_epochs, self.recipe)
             for epoch in range(self.n_epochs):
                 row = self._epoch(epoch, optimiser)
-                if row["valid"] is None:  # the last weights stay
+                if row["valid"] is None or epoch < first:  # without a best the last weights stay
                     continue
                 if row["valid"] > best:
                     best, waited = row["valid"], 0

@@ -120,8 +120,16 @@ def test_the_weights_of_the_best_epoch_are_restored(
 
 
 def test_training_stops_when_no_epoch_was_better_for_so_long() -> None:
-    _, log = train(scripted(0, 1, 0, 0, 1, 1, 1), epochs=7, patience=2)
+    _, log = train(scripted(0, 1, 0, 0, 1, 1, 1), epochs=7, patience=2, warmup_epochs=0)
     assert [row["epoch"] for row in log] == [0, 1, 2, 3]
+
+
+def test_epochs_of_the_warm_up_are_not_chosen_unless_there_are_no_others() -> None:
+    (member,), log = train(scripted(1, 1, 0, 0.5, 0), epochs=5, patience=2, warmup_epochs=2)
+    assert member.model.method.epoch == 3
+    assert len(log) == 5
+    (member,), _ = train(scripted(1, 0), epochs=2, warmup_epochs=2)
+    assert member.model.method.epoch == 0
 
 
 def test_validation_of_one_class_is_judged_by_its_loss() -> None:
