@@ -141,27 +141,41 @@ class Encoders(nn.Module):
             }
         encoder = self.get_submodule(group.name)
         present = [inputs.observed[:, m].nonzero().flatten() for m in group.members]
+        parts = [inputs.content[m] for m in group.members]
         counts = [len(rows) for rows in present]
+        if 0 < len(inputs.observed) == min(counts):  # nothing to leave out, nothing to put back
+            encoded = _encode_together(encoder, parts, counts)
+            return dict(zip(group.members, encoded, strict=True))
         shape = self.specs[group.members[0]]
         blank = torch.zeros(
             len(inputs.observed), shape.n_tokens, shape.d_token, device=inputs.observed.device
         )
         if sum(counts) == 0:
             return dict.fromkeys(group.members, blank)
-        parts = [inputs.content[m].rows(r) for m, r in zip(group.members, present, strict=True)]
-        with _batch_statistics(encoder, n_rows=sum(counts)):
-            encoded = encoder(concatenate(parts)).float().split(counts)
+        parts = [part.rows(rows) for part, rows in zip(parts, present, strict=True)]
+        encoded = _encode_together(encoder, parts, counts)
         return {
             m: blank.index_copy(0, rows, each)
             for m, rows, each in zip(group.members, present, encoded, strict=True)
         }
 
 
+def _encode_together(
+    encoder: nn.Module, parts: Sequence[ModalityInput], counts: list[int]
+) -> Sequence[Tensor]:
+    """Encode the rows of several modalities in one call: (n_m, T, C) each."""
+    with _batch_statistics(encoder, n_rows=sum(counts)):
+        return encoder(concatenate(parts)).float().split(counts)
+
+
 @contextmanager
 def _batch_statistics(encoder: nn.Module, *, n_rows: int) -> Iterator[None]:
     """Use running statistics for a single row: it has none of its own, and leaves none behind."""
+    if n_rows > 1:
+        yield
+        return
     training = [module for module in encoder.modules() if module.training]
-    if n_rows > 1 or not any(isinstance(module, _BatchNorm) for module in training):
+    if not any(isinstance(module, _BatchNorm) for module in training):
         yield
         return
     for module in training:
