@@ -17,20 +17,13 @@ from torch import Tensor
 from bench.availability import DropoutLaw
 from bench.data import Task, Tokens, TokenSpec
 from bench.errors import BadConfig
+from bench.layers.completion import similarity_loss
+from bench.layers.context import ContextCompletion, n_context_tokens
+from bench.layers.contrastive import prototype_losses
+from bench.layers.memory_bank import Memory, MemoryBank, move_slots, move_slots_in_turn, retrieve
+from bench.layers.slots import Slots, owner_of_slots
 from bench.method import Progress
-from bench.methods.cmml import (
-    CMML,
-    CMMLConfig,
-    MemoryBank,
-    Slots,
-    contrastive_losses,
-    move_slots,
-    move_slots_in_turn,
-    n_context_tokens,
-    owner_of_slots,
-    retrieve,
-    similarity_loss,
-)
+from bench.methods.cmml import CMML, CMMLConfig
 from tests.toy_tokens import (
     gradient_names,
     image,
@@ -69,8 +62,15 @@ def build(**settings: Any) -> CMML:
     return build_for(TASK, settings)
 
 
+def completion_of(model: CMML) -> ContextCompletion:
+    assert model.completion is not None
+    return model.completion
+
+
 def bank_of(model: CMML, m: int) -> MemoryBank:
-    bank = model.banks[m]
+    banks = completion_of(model).banks
+    assert banks is not None
+    bank = banks[m]
     assert isinstance(bank, MemoryBank)
     return bank
 
@@ -145,8 +145,8 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 def test_contrastive_losses_equal_the_reference(golden: dict[str, Tensor]) -> None:
     tau = float(golden["tau"])
-    scl, pcl = contrastive_losses(golden["feat"], golden["labels"], tau)
-    _, summed = contrastive_losses(golden["feat"], golden["labels"], tau, "sum")
+    scl, pcl = prototype_losses(golden["feat"], golden["labels"], tau)
+    _, summed = prototype_losses(golden["feat"], golden["labels"], tau, "sum")
 
     assert close(scl, golden["L_sample"])
     assert close(pcl, golden["L_proto_mean_pos"])
@@ -171,7 +171,7 @@ def test_retrieval_equals_the_reference(golden: dict[str, Tensor]) -> None:
 
 def test_contrast_of_two_orthogonal_classes_is_known() -> None:
     feature = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
-    scl, pcl = contrastive_losses(feature, torch.tensor([0, 1]), tau=1.0)
+    scl, pcl = prototype_losses(feature, torch.tensor([0, 1]), tau=1.0)
 
     assert scl.item() == pytest.approx(math.log(1 + math.exp(-1)))
     assert pcl.item() == pytest.approx(math.log(1 + math.exp(-1)))
@@ -180,9 +180,9 @@ def test_contrast_of_two_orthogonal_classes_is_known() -> None:
 def test_contrast_needs_two_classes_and_skips_absent_ones() -> None:
     feature, label = torch.randn(6, 4), torch.tensor([0, 0, 2, 2, 2, 0])
 
-    assert [x.item() for x in contrastive_losses(feature, torch.ones(6).long(), 0.07)] == [0, 0]
-    gap = torch.stack(contrastive_losses(feature, label, 0.07))
-    assert torch.equal(gap, torch.stack(contrastive_losses(feature, label.clamp(max=1), 0.07)))
+    assert [x.item() for x in prototype_losses(feature, torch.ones(6).long(), 0.07)] == [0, 0]
+    gap = torch.stack(prototype_losses(feature, label, 0.07))
+    assert torch.equal(gap, torch.stack(prototype_losses(feature, label.clamp(max=1), 0.07)))
 
 
 @pytest.mark.parametrize(
@@ -260,8 +260,12 @@ def pass_block(block: Any, x: Tensor) -> Tensor:
 def test_a_case_follows_the_equations() -> None:
     task = make_task(image("a"), image("b", 3), table("t", slots=2))  # the table has 3 attributes
     model = build_for(task, {"memory_size": 5}).eval()
+    completion, alignment = completion_of(model), model.alignment
+    assert completion.context is not None
+    assert completion.crta is not None
+    assert alignment is not None
     for name in ("seeds", "position", "state", "banks"):
-        for tensor in getattr(model, name).state_dict().values():
+        for tensor in getattr(completion, name).state_dict().values():
             if tensor.is_floating_point():
                 tensor.normal_()
     tokens = full_tokens(task, 1)
@@ -272,28 +276,29 @@ def test_a_case_follows_the_equations() -> None:
     linear = model.projection.linear
     x_a, x_t = (linear[m](tokens[m].values[0]).relu() for m in (0, 2))
     seen = torch.cat([x_a, x_t[:2], x_t[4:]])
-    e_b, e_t = (heads_attend(model.seeds[m], seen, seen, 1) for m in (1, 2))  # Eq. 3
+    e_b, e_t = (heads_attend(completion.seeds[m], seen, seen, 1) for m in (1, 2))  # Eq. 3
     x_t[2:4] = e_t[2:4]
     h = []
     for m, x in enumerate((x_a, e_b, x_t)):  # Eq. 4
-        state = model.state[m][1 if m == 1 else 0].clone()
+        state = completion.state[m][1 if m == 1 else 0].clone()
         if m == 2:
-            state[2:4] = model.state[2][1, 2:4]
-        h.append(x + model.position[m] + model.modal_type[m] + state)
-    assert model.context is not None
-    z = torch.cat([model.context, *h])
-    for encode, decode in zip(model.crta.encoders, model.crta.decoders, strict=True):  # Eq. 5
+            state[2:4] = completion.state[2][1, 2:4]
+        h.append(x + completion.position[m] + completion.modal_type[m] + state)
+    z = torch.cat([completion.context, *h])
+    for encode, decode in zip(
+        completion.crta.encoders, completion.crta.decoders, strict=True
+    ):  # Eq. 5
         z = z + pass_block(decode, pass_block(encode, z))
     g, r_a, r_b, r_t = z.split([4, 4, 3, 6])
     completed = []
     for m, r in ((1, r_b), (2, r_t[2:4])):  # Eq. 7
         read = retrieve(r, bank_of(model, m).bank)
-        completed.append(r + attend(model.memory_attention[m], r, read))
+        completed.append(r + attend(completion.memory_attention[m], r, read))
     x_t[2:4] = completed[1]
     refined = torch.cat([r_a, r_b, r_t])
     reference = g + heads_attend(g, refined, refined, 1)  # Eq. 9
     aligned = [
-        f + attend(model.alignment[m], f, reference)  # Eq. 10
+        f + attend(alignment.attention[m], f, reference)  # Eq. 10
         for m, f in enumerate((x_a, completed[0], x_t))
     ]
 
@@ -342,12 +347,18 @@ def test_standard_preset_is_the_default() -> None:
 # --- ablations --------------------------------------------------------------------------------
 
 
+def part(name: str) -> str:
+    """Name what a parameter belongs to: a part of the method, or of completion or alignment."""
+    first, second, *_ = name.split(".")
+    return second if first == "completion" or second == "reference_attention" else first
+
+
 def names(model: CMML) -> set[str]:
-    return {name.split(".")[0] for name, _ in model.named_parameters()}
+    return {part(name) for name, _ in model.named_parameters()}
 
 
 def banks(model: CMML) -> list[str]:
-    return [name for name, _ in model.named_buffers() if name.startswith("banks")]
+    return [name for name, _ in model.named_buffers() if name.startswith("completion.banks")]
 
 
 ALL = names(build(ref_attn="mhca", init_attn="mhca"))
@@ -373,7 +384,7 @@ def test_a_switch_takes_its_parameters_away_and_the_rest_learns(
     assert names(model) == ALL - gone
 
     step(model, full_tokens(), 0, lacking(1))
-    assert {name.split(".")[0] for name in gradient_names(model)} == names(model)
+    assert {part(name) for name in gradient_names(model)} == names(model)
 
 
 @pytest.mark.parametrize("switch", [next(iter(each)) for each in CMML.ablations.values()])
@@ -411,7 +422,8 @@ def test_without_completion_missing_tokens_are_constants() -> None:
     model = build(no_cmc=True).eval()
     completed = model(full_tokens(), lacking(1)).representations["completed.dermoscopic"]
 
-    expected = model.seeds[1] + model.position[1] + model.modal_type[1] + model.state[1][1]
+    learned = completion_of(model)
+    expected = learned.seeds[1] + learned.position[1] + learned.modal_type[1] + learned.state[1][1]
     assert torch.allclose(completed[::2], expected.expand(4, -1, -1), atol=1e-6)
 
 
@@ -420,7 +432,9 @@ def test_static_context_makes_complete_rows_blind_to_the_cascade() -> None:
     for static in (True, False):
         model, tokens = build(static_context=static).eval(), full_tokens()
         before = model(tokens, lacking(1)).logits
-        for parameter in model.crta.parameters():
+        crta = completion_of(model).crta
+        assert crta is not None
+        for parameter in crta.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
         changed = (model(tokens, lacking(1)).logits != before).any(1)
         assert changed[::2].all()
@@ -431,7 +445,7 @@ def test_static_context_makes_complete_rows_blind_to_the_cascade() -> None:
 
 
 def test_a_bank_fills_with_tokens_and_then_moves() -> None:
-    bank = MemoryBank(4, CMMLConfig(memory_size=6, eta=0.5))
+    bank = MemoryBank(4, Memory(6, eta=0.5))
     first, second = torch.randn(4, 4).abs(), torch.randn(9, 4).abs()
     generator = torch.Generator().manual_seed(0)
 
@@ -447,7 +461,7 @@ def test_a_bank_fills_with_tokens_and_then_moves() -> None:
 
 
 def test_retrieval_reads_filled_slots_only() -> None:
-    bank = MemoryBank(4, CMMLConfig(memory_size=6))
+    bank = MemoryBank(4, Memory(6))
     query, token = torch.randn(2, 3, 4), torch.rand(1, 4)
 
     assert torch.equal(bank(query), retrieve(query, bank.bank))
@@ -616,7 +630,7 @@ def test_padding_acts_as_if_its_slot_did_not_exist() -> None:
     config = {"n_context": 0.4}  # four context tokens in both
     model = build_for(longer, config).eval()
     state = model.state_dict()
-    for name in ("seeds.1", "position.1", "state.1"):
+    for name in ("completion.seeds.1", "completion.position.1", "completion.state.1"):
         state[name] = state[name][..., :4, :]
     cut = build_for(shorter, config).eval()
     cut.load_state_dict(state)
@@ -693,9 +707,9 @@ def test_it_runs_in_bf16_with_losses_in_float32() -> None:
 
 
 def test_heads_must_divide_both_widths() -> None:
-    with pytest.raises(BadConfig, match="d_model 10 is not divisible by n_heads 4"):
+    with pytest.raises(BadConfig, match="n_heads must divide the width 10, got 4"):
         build_for(make_task(image(), d_model=10), {})
-    with pytest.raises(BadConfig, match="d_bottleneck 6 is not divisible by n_heads 4"):
+    with pytest.raises(BadConfig, match="n_heads must divide the width 6, got 4"):
         build(d_bottleneck=6)
 
 
