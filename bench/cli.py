@@ -75,7 +75,7 @@ _request_options = _joined(
     click.option("--method", "-m", "methods", multiple=True, help="NAME or NAME:PRESET"),
     click.option("--dataset", "-d", "datasets", multiple=True, help="default: wdbc"),
     click.option("--preset", help="quick (default) or another size"),
-    click.option("--config", type=PATH, help="YAML file under the flags"),
+    click.option("--config", type=PATH, help="YAML file under the flags, or a paper's study"),
     click.option("--set", "pairs", multiple=True, help="SECTION.KEY=VALUE"),
     click.option("--precision", help="auto (default), float32 or bf16"),
     click.option("--device", help="auto (default), cpu or cuda"),
@@ -215,20 +215,11 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: tuple[str, ...])
         "override": flags["override"] or None,
     }
 
-    file = requests.read_yaml(config) if config else {}
-    asked = {key: file[key] for key in file if key not in requests.SECTIONS}
-    for key in ("method", "dataset", "protocol"):  # a file may say either
-        if key in asked:
-            value = asked.pop(key)
-            asked[f"{key}s"] = [value] if isinstance(value, str) else value
-    asked |= {key: value for key, value in flags.items() if value not in (None, [], (), {})}
-    for key in ("folds", "seeds"):
-        if isinstance(asked.get(key), str):
-            asked[key] = requests.numbers(asked[key], f"--{key}")
+    file = requests.read_config(config) if config else {}
+    asked = requests.layered(file, flags, pairs)
     if not asked.get("methods"):
         raise BadRequest("no method is asked for; name one with --method, see `bench list methods`")
-    settings = requests.merge(requests.settings_of_file(file), requests.settings_of(pairs))
-    return requests.checked(requests.Request, asked | {"settings": settings}, "run")
+    return requests.checked(requests.Request, asked, "run")
 
 
 @app.command()
@@ -425,6 +416,24 @@ def figure(
     options = ReportOptions(metrics_of(metric), **shown)
     for path in write_figures(_study(out, study), name, options, include):
         print(path)
+    return 0
+
+
+@app.command()
+@_study_options
+@_metric_option
+@click.option("--common-cases", is_flag=True, help="only the cases that every column has")
+@_include_option
+def report(
+    study: str, out: Path, metric: tuple[str, ...], include: tuple[Path, ...], **shown: Any
+) -> int:
+    """Write a study as one page with its tables, figures and costs; it opens offline."""
+    from bench.page import write_report
+    from bench.report import ReportOptions
+    from bench.reporting import metrics_of
+
+    options = ReportOptions(metrics_of(metric), **shown)
+    print(write_report(_study(out, study), options, include)[0])
     return 0
 
 

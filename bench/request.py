@@ -14,7 +14,9 @@ from bench.spec import Balance, EncoderConfig, Frozen, Recipe, SelectionRule
 
 PRESETS = Path(__file__).parent / "presets"
 FLOOR = ("logistic-specialist", "logistic-meanfill", "pattern-only")
-SECTIONS = ("recipe", "encoder", "methods", "datasets")
+BUDGET = ("recipe", "encoder")  # all that a preset of --preset has
+SECTIONS = (*BUDGET, "methods", "datasets")
+NAMES = ("method", "dataset", "protocol")
 
 
 class Request(Frozen):
@@ -99,15 +101,88 @@ def encoder_of(request: Request, dataset_defaults: Mapping[str, Any]) -> Encoder
 
 
 def _preset(name: str) -> dict[str, Any]:
-    return read_yaml(preset_path(name))
+    """Return the budget of a preset.
+
+    Raises:
+        BadRequest: it is a whole study.
+    """
+    values = read_yaml(preset_path(name))
+    if not _is_budget(values):
+        raise BadRequest(
+            f"{name} is a whole study and not a budget for others; say --config {name}"
+        )
+    return values
+
+
+def _is_budget(values: Mapping[str, Any]) -> bool:
+    return set(values) <= set(BUDGET)
 
 
 def preset_path(name: str) -> Path:
-    """Return the file of a preset."""
+    """Return the file of a preset, a budget or a whole study.
+
+    Raises:
+        UnknownName: there is none of this name; a budget may be meant.
+    """
     path = PRESETS / f"{name}.yaml"
     if not path.is_file():
-        raise unknown("preset", name, [each.stem for each in PRESETS.glob("*.yaml")])
+        budgets = (each.stem for each in PRESETS.glob("*.yaml") if _is_budget(read_yaml(each)))
+        raise unknown("preset", name, budgets)
     return path
+
+
+def read_config(config: Path) -> dict[str, Any]:
+    """Read what `--config` names: a file, or the study of a paper that comes with the package.
+
+    Raises:
+        UnknownName: it looks like a name and neither is there.
+        BadConfig: the file cannot be read or is not a mapping.
+    """
+    is_name = config.name == str(config) and not config.suffix
+    if config.is_file() or not is_name:
+        return read_yaml(config)
+    path = PRESETS / f"{config}.yaml"
+    if not path.is_file():
+        raise unknown("study or file", str(config), (each.stem for each in PRESETS.glob("*.yaml")))
+    return read_yaml(path)
+
+
+def layered(
+    file: Mapping[str, Any], flags: Mapping[str, Any], pairs: tuple[str, ...]
+) -> dict[str, Any]:
+    """Lay the flags over a configuration file: the fields of a request, not yet checked.
+
+    Settings of a method, dataset or protocol that the file names and the flags replace are left
+    out; gaps are laid over each other one by one.
+
+    Args:
+        file: its content; it may say `method` or `methods` of the names.
+        flags: fields of a request; None and empty ones were not given.
+        pairs: as of `settings_of`.
+    """
+    asked = {key: file[key] for key in file if key not in SECTIONS}
+    for key in NAMES:
+        if key in asked:
+            value = asked.pop(key)
+            asked[f"{key}s"] = [value] if isinstance(value, str) else value
+    named = _plugins(asked)
+    gaps = asked.get("gaps")
+    asked |= {key: value for key, value in flags.items() if value not in (None, [], (), {})}
+    if isinstance(gaps, Mapping):
+        asked["gaps"] = {**gaps, **(flags.get("gaps") or {})}
+    for key in ("folds", "seeds"):
+        if isinstance(asked.get(key), str):
+            asked[key] = numbers(asked[key], f"--{key}")
+    replaced = named - _plugins(asked)
+    below = {name: each for name, each in settings_of_file(file).items() if name not in replaced}
+    return asked | {"settings": merge(below, settings_of(pairs))}
+
+
+def _plugins(asked: Mapping[str, Any]) -> set[str]:
+    """Name the plugins of a request that is not yet checked, without their presets."""
+    lists = [asked.get(f"{key}s") for key in NAMES]
+    rows = [row for each in lists if isinstance(each, list | tuple) for row in each]
+    return {row.partition(":")[0] for row in rows if isinstance(row, str)}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -92,6 +92,9 @@ RUN = ("run", "-m", "concat")
         ((*RUN, "-p", "c-tr+m-te", "--rates", "1.5"), "a rate is a share of cells"),
         ((*RUN, "--include", "absent.py"), "no file or folder to include is named "),
         ((*RUN, "--config", "absent.yaml"), "the configuration absent.yaml cannot be read"),
+        ((*RUN, "--config", "cmml-dir"), "named 'cmml-dir'; did you mean cmml-odir?"),
+        ((*RUN, "--preset", "cmml-odir"), "cmml-odir is a whole study and not a budget for others"),
+        (("run", "--config", "cmml-men"), "no dataset is named 'men'"),
         (
             (*RUN, "--rates", "0.1"),
             "--rates means nothing to the protocols asked for (all-subsets)",
