@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from bench.errors import BadPlugin, unknown
@@ -45,6 +47,56 @@ def cite_lines(names: Sequence[str], include: Sequence[Path], *, override: bool)
         yield from ["", *_entry(_ascii(name), _dataset_fields(plugin))]
     for name, reason in (broken | more).items():
         yield f"% {name} cannot be imported: {' '.join(reason.split())}"
+
+
+def read_cite_lines(names: Collection[str], include: Sequence[Path] = ()) -> Iterator[str]:
+    """Write the entries of methods and datasets from what their files say, importing none.
+
+    A plugin that is no longer there, or does not write its reference as a plain literal, is named
+    in a comment.
+    """
+    registry = Registry(include)
+    pages = {
+        kind: {each.name: _page(each.path) for each in registry.scan(kind) if each.name in names}
+        for kind in KINDS
+    }
+    yield from _method_entries(pages["method"])
+    for name, page in pages["dataset"].items():
+        yield from ["", *_entry(_ascii(name), _dataset_fields(page))]
+    unknown_names = [name for name in names if not any(name in each for each in pages.values())]
+    if unknown_names:
+        yield f"% not found among the plugins: {', '.join(unknown_names)}"
+
+
+def _page(path: Path) -> SimpleNamespace:
+    """Read the literals that the classes of a plugin file have as attributes."""
+    page = SimpleNamespace(reference=None, display_name="", citation="", licence="")
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return page
+    statements = [
+        each for node in tree.body if isinstance(node, ast.ClassDef) for each in node.body
+    ]
+    for each in statements:
+        if isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
+            name = each.targets[0].id
+            if name == "reference":
+                page.reference = _reference_of(each.value)
+            elif isinstance(each.value, ast.Constant) and isinstance(each.value.value, str):
+                setattr(page, name, each.value.value)
+    return page
+
+
+def _reference_of(node: ast.expr) -> SimpleNamespace | None:
+    """Read `Reference(title=..., ...)`; None if it is no call of literals."""
+    fields: dict[str, Any] = {"venue": "", "arxiv": "", "code": ""}
+    keywords = node.keywords if isinstance(node, ast.Call) else []
+    try:
+        fields |= {str(each.arg): ast.literal_eval(each.value) for each in keywords}
+    except ValueError:
+        return None
+    return SimpleNamespace(**fields) if {"title", "authors", "year"} <= set(fields) else None
 
 
 def _wanted(registry: Registry, kind: Kind, names: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One neutral table, and its writers: Markdown for the terminal, LaTeX for the paper, CSV for both.
+"""One neutral table and its writers: Markdown for the terminal, LaTeX for papers, HTML, CSV.
 
 A `Table` knows numbers, not how they look: rows of cells below columns, columns in blocks (one per
 metric), footnotes, and a caption of whole sentences. Every string is escaped by the writer.
@@ -7,6 +7,7 @@ metric), footnotes, and a caption of whole sentences. Every string is escaped by
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
 import re
@@ -18,6 +19,7 @@ from typing import Literal
 DASH = "-"
 TERMINAL_WIDTH = 100  # characters
 LATEX_COLUMNS = 8  # of numbers side by side on a page of A4
+SIGNS = ("*", "°", "†", "‡")  # marks of tests; all other marks are letters of footnotes
 TIE = 1e-9  # means closer than this are one number that was summed in two orders
 
 
@@ -38,6 +40,8 @@ class Cell:
     note: str = ""  # short, in brackets after the value: the column that is the worst
     n: int | None = None  # cases behind the value
     n_repeats: int | None = None  # repeats behind the value
+    p: float | None = None  # of a test against the reference, not adjusted
+    p_adjusted: float | None = None
 
     @property
     def number(self) -> str:
@@ -222,7 +226,9 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _markdown_marks(marks: Sequence[str]) -> str:
-    return "".join(f" [{_markdown(mark)}]" for mark in marks)
+    # a lone asterisk behind a number is no markup, and reads better without its escape
+    signs = "".join(mark for mark in marks if mark in SIGNS)
+    return signs + "".join(f" [{_markdown(mark)}]" for mark in marks if mark not in SIGNS)
 
 
 def _chunks_of_width(grid: Sequence[Sequence[str]], width: int) -> list[list[list[str]]]:
@@ -270,6 +276,7 @@ LATEX_ESCAPES = {
     "|": r"\textbar{}",
     "`": r"\`{}",
     "±": r"$\pm$",
+    "°": r"$\circ$",
     "\u00d7": r"$\times$",
     "†": r"\dag{}",
     "‡": r"\ddag{}",
@@ -377,6 +384,101 @@ def _latex_character(char: str) -> str:
     return f"U+{ord(char):04X}"
 
 
+# --- HTML -------------------------------------------------------------------------------------
+
+
+def to_html(table: Table, *, identity: str = "table") -> str:
+    """Write a part of a page: heading, a `<table>` per block of columns, footnotes, caption.
+
+    The heads of columns are buttons with `aria-sort`, which the script of the page serves: cells
+    carry their unrounded values. Groups of rows are bodies of their own and are sorted by
+    themselves. Each table lies in a box that scrolls by itself, also by keyboard.
+
+    Args:
+        table: what to write.
+        identity: begins the ids within this part, so that several tables share a page.
+    """
+    blocks = [_html_block(table, title, indexes, identity) for title, indexes in table.blocks()]
+    notes = [
+        f'<li id="{_html_id(identity, mark)}"><b>{_html(mark)}</b> {_html(text)}</li>'
+        for mark, text in table.footnotes.items()
+    ]
+    parts = [f'<h3 id="{_html(identity)}">{_html(table.title)}</h3>', *blocks]
+    parts += [f'<ul class="notes">{"".join(notes)}</ul>'] if notes else []
+    caption = " ".join(_html(sentence) for sentence in table.caption)
+    parts += [f'<p class="caption">{caption}</p>'] if caption else []
+    return "\n".join(parts) + "\n"
+
+
+def _html_block(table: Table, title: str, indexes: Sequence[int], identity: str) -> str:
+    columns = [table.columns[i] for i in indexes]
+    name = f"{table.title}: {title}" if title else table.title
+    label = _html(name)
+    lines = [f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">', "<table>"]
+    lines += [f'<caption class="hidden">{label}; columns sort at a press of their heads</caption>']
+    heads = [_html_head(Column("", title, "", better="lower"), identity)]
+    heads += [_html_head(column, identity) for column in columns]
+    lines += [f"<thead><tr>{''.join(heads)}</tr>"]
+    if any(column.n is not None for column in columns):
+        counts = "".join(f"<td>{count}</td>" for count in _counts(columns))
+        lines += [f'<tr class="n"><th scope="row">n</th>{counts}</tr>']
+    lines += ["</thead>", *(_html_group(group, indexes, identity) for group in table.groups)]
+    return "\n".join([*lines, "</table>", "</div>"])
+
+
+def _html_head(column: Column, identity: str) -> str:
+    """Write the head of a column: which way it sorts first is that of its best value."""
+    first = "ascending" if column.better == "lower" else "descending"
+    long_name = f' title="{_html(column.long_header)}"' if column.long_header else ""
+    button = f'<button type="button"{long_name}>{_html(column.header)}</button>'
+    marks = _html_marks(column.marks, identity)
+    return f'<th scope="col" aria-sort="none" data-first="{first}">{button}{marks}</th>'
+
+
+def _html_group(group: RowGroup, indexes: Sequence[int], identity: str) -> str:
+    span = len(indexes) + 1
+    lines = ["<tbody>"]
+    if group.title:
+        head = f'<th scope="rowgroup" colspan="{span}"><span>{_html(group.title)}</span></th>'
+        lines += [f'<tr class="group">{head}</tr>']
+    for row in group.rows:
+        label = _html(row.label) + _html_marks(row.marks, identity)
+        cells = "".join(_html_cell(row.cells[i], identity) for i in indexes)
+        lines += [f'<tr><th scope="row">{label}</th>{cells}</tr>']
+    return "\n".join([*lines, "</tbody>"])
+
+
+def _html_cell(cell: Cell, identity: str) -> str:
+    number = _html(cell.number)
+    if cell.best:
+        number = f"<strong>{number}</strong>"
+    elif cell.second:
+        number = f"<u>{number}</u>"
+    spread = f' <span class="spread">± {cell.deviation}</span>' if cell.deviation else ""
+    note = f' <span class="spread">({_html(cell.note)})</span>' if cell.note else ""
+    value = "" if cell.value is None else f' data-value="{cell.value!r}"'
+    return f"<td{value}>{number}{spread}{note}{_html_marks(cell.marks, identity)}</td>"
+
+
+def _html_marks(marks: Sequence[str], identity: str) -> str:
+    """Write marks; letters lead to their footnotes."""
+    linked = [
+        f'<a href="#{_html_id(identity, mark)}">{mark}</a>' if mark.isalpha() else _html(mark)
+        for mark in marks
+    ]
+    return f"<sup>{','.join(linked)}</sup>" if linked else ""
+
+
+def _html_id(identity: str, mark: str) -> str:
+    """Name a footnote; what is no letter or digit is written as its code point."""
+    plain = "".join(char if char.isalnum() else f"U{ord(char):X}" for char in mark)
+    return _html(f"{identity}-{plain}")
+
+
+def _html(text: str) -> str:
+    return html.escape(" ".join(text.split()))
+
+
 # --- CSV --------------------------------------------------------------------------------------
 
 CSV_FIELDS = (
@@ -392,6 +494,8 @@ CSV_FIELDS = (
     "sd",
     "n",
     "repeats",
+    "p",
+    "p_adjusted",
     "text",
     "marks",
 )
@@ -416,7 +520,7 @@ def _csv_lines(table: Table) -> Iterator[list[str]]:
             for column, cell in zip(table.columns, row.cells, strict=True):
                 names = [table.title, group.title, row.label, column.training, column.key]
                 names += [column.long_header, column.group, column.unit]
-                numbers = [cell.value, cell.spread, cell.n, cell.n_repeats]
+                numbers = [cell.value, cell.spread, cell.n, cell.n_repeats, cell.p, cell.p_adjusted]
                 marks = " ".join([*row.marks, *column.marks, *cell.marks])
                 yield [
                     *map(_csv_text, names),

@@ -21,13 +21,13 @@ FLOORS = [
     "spec layout pictures volumes data metrics statistics",
     "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
     "sources store cache_folder encoders results subgroups monotonicity captions tables report "
-    "score_table variant_tables variant_figures request",
+    "score_table variant_tables variant_figures differences summary request",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",
     "runner reports",
     "executors progress study planning complexity_tables",
-    "preparation outlook figures reporting session variants ablation sensitivity cli __main__",
+    "preparation outlook figures reporting page session variants ablation sensitivity cli __main__",
 ]
 PLACES = {
     unit: (level, place)
