@@ -52,7 +52,7 @@ class EncoderConfig(Frozen):
     image: str = Field("resnet10t", description="any timm model")
     pretrained: bool = False
     weights: str = Field("", description="local weights file; empty: timm's own source")
-    frozen: bool = False
+    frozen: bool = Field(False, description="published weights stay; a picture is encoded once")
     d_attribute: int = Field(32, ge=2, description="width of a learned attribute token")
     volume: Literal["conv3d", "nnmamba"] = Field("conv3d", description="encoder of volumes")
     text: Literal["", "tokens", "cls"] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bench.cli import main
 
@@ -23,6 +24,16 @@ def call(*arguments: str) -> int:
 def included(*names: str) -> list[str]:
     """Return the options that include these plugins."""
     return [part for name in names for part in ("--include", str(PLUGINS / f"{name}.py"))]
+
+
+def write_toy_release(root: Path) -> None:
+    """Write the files of the dataset `toy-release`: 30 cases of an age and a picture."""
+    (root / "pictures").mkdir(parents=True)
+    lines = ["case,label,age"]
+    for case in range(30):
+        lines.append(f"c{case},{'malignant' if case % 2 else 'benign'},{40 + case}")
+        Image.new("L", (8, 8), 8 * case).save(root / "pictures" / f"c{case}.png")
+    (root / "cases.csv").write_text("\n".join(lines) + "\n")
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -31,7 +31,7 @@ from bench.encoders.pixels import PictureStatistics
 from bench.errors import BadConfig, BadData, UnknownName
 from bench.spec import EncoderConfig
 from bench.volumes import VolumeFiles
-from tests.command_line import call, included
+from tests.command_line import call, included, write_toy_release
 from tests.toy_cases import dataset
 
 N = 6
@@ -412,9 +412,11 @@ def count_pictures(encoders: Encoders) -> list[int]:
     return calls
 
 
-def built(data: Dataset, config: EncoderConfig, **settings: bool) -> tuple[Encoders, Preprocessor]:
+def built(
+    data: Dataset, config: EncoderConfig, *, separate: bool = False
+) -> tuple[Encoders, Preprocessor]:
     fitted = fit_preprocessor(data, ALL, data.natural())
-    return Encoders(data.modalities, fitted, config, **settings), fitted
+    return Encoders(data.modalities, fitted, config, separate=separate), fitted
 
 
 def test_prepared_tokens_are_those_of_the_encoder(tmp_path: Path, frozen: EncoderConfig) -> None:
@@ -574,20 +576,10 @@ def test_a_hub_that_answers_is_reachable_whatever_files_it_has(
 # a whole study
 
 
-def toy_release(root: Path) -> None:
-    """Write 30 cases of a picture and a number."""
-    (root / "pictures").mkdir(parents=True)
-    lines = ["case,label,age"]
-    for case in range(30):
-        lines.append(f"c{case},{'malignant' if case % 2 else 'benign'},{40 + case}")
-        Image.new("L", (8, 8), 8 * case).save(root / "pictures" / f"c{case}.png")
-    (root / "cases.csv").write_text("\n".join(lines) + "\n")
-
-
 def test_a_study_with_a_frozen_encoder_encodes_each_picture_once_and_reloads_without_its_weights(
     tmp_path: Path, frozen: EncoderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toy_release(tmp_path / "release")
+    write_toy_release(tmp_path / "release")
     encoded: list[int] = []
     forward = ImageEncoder.forward
 

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import AutoModel, BertConfig, BertModel, Qwen2Config, Qwen2Model
@@ -35,7 +34,7 @@ from bench.errors import BadConfig
 from bench.method import Progress
 from bench.methods.alignedfusion import PLUGIN as ALIGNED_FUSION
 from bench.spec import EncoderConfig
-from tests.command_line import call, included
+from tests.command_line import call, included, write_toy_release
 from tests.toy_cases import dataset
 
 VOCABULARY = "the a of is age sex site lower limb back f m other patient . 6 ##3 ##0 ##1 ##5"
@@ -292,12 +291,28 @@ def test_files_of_the_hub_are_known_by_their_names_and_others_by_their_content(
     assert checksum(plain) != before
 
 
+@pytest.mark.parametrize("name", ["models/of/mine", "./mine"])
+def test_what_looks_like_a_path_is_taken_for_one(offline: list[str], name: str) -> None:
+    assert "cannot be had (there is no such folder)" in refused(config("tokens", name))
+    assert offline == []
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, bert: Path) -> None:
     assert "has no tokenizer that can be loaded" in refused(config("tokens", tmp_path))
     for name in ("tokenizer_config.json", "vocab.txt", "config.json"):
         if (bert / name).is_file():
             shutil.copy(bert / name, tmp_path / name)
     assert "cannot be loaded" in refused(config("tokens", tmp_path))
+
+
+def test_a_blank_has_what_the_tokenizer_puts_around_it(bert: Path) -> None:
+    (found,) = sentence_features([" "], config("tokens", bert))
+    torch.testing.assert_close(found, states(bert, [2, 3]))
+
+
+def test_a_sentence_that_the_model_cannot_hold_is_refused(bert: Path) -> None:
+    with pytest.raises(BadConfig, match="gives no hidden states of sentences"):
+        sentence_features(["the " * 40], config("tokens", bert))
 
 
 def test_a_model_without_cls_is_refused_for_cls(qwen: Path) -> None:
@@ -417,6 +432,15 @@ def test_the_valid_slots_of_an_attribute_hold_its_sentence(bert: Path) -> None:
         torch.testing.assert_close(tokens.values[b, slots], sentence_features([sentence], each)[0])
 
 
+def test_a_number_with_one_value_in_training_always_gets_its_sentence(bert: Path) -> None:
+    frame = pd.DataFrame({"age": [6.0, 6.0, 6.0, 6.0, 63.0, np.nan]})
+    data = dataset((Modality("clinical", "table", (AGE,)),), {"clinical": frame})
+    encoders, fitted = built(data, config("tokens", bert))
+    tokens = encoders(fitted.inputs(data, ALL, data.natural()))[0]
+    assert torch.equal(tokens.values[4], tokens.values[0])
+    assert tokens.valid.all(1).tolist() == [True] * 5 + [False]
+
+
 def test_cls_gives_a_table_one_slot_per_attribute(bert: Path) -> None:
     data = clinical()
     each = config("cls", bert)
@@ -534,12 +558,7 @@ def test_methods_train_on_sentences(bert: Path) -> None:
 def test_a_study_reads_tables_as_sentences_and_goes_on_from_its_checkpoint(
     bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "release" / "pictures").mkdir(parents=True)
-    lines = ["case,label,age"]
-    for case in range(30):
-        lines.append(f"c{case},{'malignant' if case % 2 else 'benign'},{40 + case}")
-        Image.new("L", (8, 8), 8 * case).save(tmp_path / "release" / "pictures" / f"c{case}.png")
-    (tmp_path / "release" / "cases.csv").write_text("\n".join(lines) + "\n")
+    write_toy_release(tmp_path / "release")
     monkeypatch.chdir(tmp_path)
     asked = [
         "run",

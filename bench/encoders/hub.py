@@ -46,7 +46,7 @@ def check_reachable(repository: str) -> None:
     except EntryNotFoundError:
         return  # it answers; what files there are is the client's matter
     except Exception as error:  # of the transport below, which differs by version
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise OSError(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
 
 
 def model_folder(name: str) -> Path:
@@ -61,7 +61,7 @@ def model_folder(name: str) -> Path:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or name.startswith("."):
+    if folder.is_absolute() or name.startswith(".") or name.count("/") > 1:
         raise OSError("there is no such folder")
     config = cached_file(name, ("config.json",))
     if config is not None and any(list(config.parent.glob(each)) for each in WEIGHTS):

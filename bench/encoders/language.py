@@ -106,7 +106,7 @@ class LanguageModel:
         """Return the last hidden states: (n, L, C) float32."""
         try:
             states = self._model(input_ids=torch.tensor(ids, device=self.device)).last_hidden_state
-        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise self._refusal(f"gives no hidden states of sentences: {error}") from error
         return states.float().cpu()
 
@@ -194,9 +194,7 @@ def _class_tokenizer(folder: Path) -> Callable[[str], Sentence]:
 
 def _sentence(ids: Sequence[int], special: Sequence[int]) -> Sentence:
     own = tuple(place for place, added in enumerate(special) if not added)
-    if not own:
-        raise ValueError("a sentence has no token of its own")
-    return Sentence(tuple(ids), own)
+    return Sentence(tuple(ids), own or tuple(range(len(ids))))  # a blank has the added ones
 
 
 def _alike(sentences: Sequence[Sentence]) -> Iterator[list[int]]:
