@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import BadRequest
+from bench.significance import Claim
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +35,7 @@ class ReportOptions:
     weights: Mapping[str, float] = field(default_factory=dict)  # condition -> probability
     worst: bool = False  # show each row's worst column
     monotonicity: bool = False  # list where more scores worse
+    claim: Claim = field(default_factory=Claim)  # what is tested
     common_cases: bool = False  # score only the cases that every column has
     leaks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # dataset -> what gives away
 

@@ -6,11 +6,14 @@ adds the sentences of its caption that are its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from bench import captions
+from bench import captions, significance
+from bench.contest import Entrant, Target
+from bench.errors import unknown
 from bench.layout import Layout, LayoutColumn
 from bench.monotonicity import pairs_sentence, violations_sentence
 from bench.report import ReportOptions
@@ -29,6 +32,7 @@ from bench.results import (
     runs_of,
     score_grid,
 )
+from bench.significance import Claim, Family, family_of
 from bench.subgroups import Subgroup, subgroups_of
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table, mark_best
 
@@ -115,6 +119,7 @@ class Part:
     contents: Contents
     subgroup: Subgroup
     grids: Sequence[ScoreGrid]  # one per row
+    is_whole: bool = True  # all cases of the table
 
     @classmethod
     def of(cls, contents: Contents, subgroup: Subgroup) -> Part:
@@ -122,7 +127,7 @@ class Part:
         places = [column.place for column in contents.columns]
         metrics = contents.options.metrics
         grids = [score_grid(row.done, places, metrics) for row in subgroup.rows]
-        return cls(contents, subgroup, grids)
+        return cls(contents, subgroup, grids, subgroup.rows is contents.rows)
 
     @cached_property
     def averaged(self) -> dict[tuple[str, str], list[LayoutColumn]]:
@@ -136,6 +141,45 @@ class Part:
             for metric in self.contents.options.metrics
             for block, members in self.contents.blocks.items()
         }
+
+    @cached_property
+    def families(self) -> dict[str, Family]:
+        """By metric, the comparisons with the reference; empty where nothing is to be tested."""
+        claim, rows = self.contents.options.claim, self.subgroup.rows
+        is_wanted = claim.test != "none" and self.is_whole and len(rows) > 1
+        if not is_wanted or (claim == Claim() and len(self.contents.repeats) < 2):
+            return {}
+        entrants = [Entrant(row, grid) for row, grid in zip(rows, self.grids, strict=True)]
+        first = reference_of([row.label for row in rows], claim.reference)
+        others = entrants[:first] + entrants[first + 1 :]
+        return {
+            metric: family_of(
+                metric_named(metric), self._targets(metric), entrants[first], others, claim
+            )
+            for metric in self.contents.options.metrics
+        }
+
+    def _targets(self, metric: str) -> list[Target]:
+        """List what is compared: each column with a score, and the average of each block."""
+        targets = []
+        for block in self.contents.blocks:
+            columns = self.averaged[metric, block]
+            targets += [Target(column.header, block, (column.place,)) for column in columns]
+            if AVERAGE in self.contents.extras(block) and len(columns) > 1:
+                places = tuple(column.place for column in columns)
+                targets.append(Target(AVERAGE, block, places))
+        return targets
+
+
+def reference_of(labels: Sequence[str], name: str) -> int:
+    """Return the place of the reference among rows, the first one if it is not named.
+
+    Raises:
+        UnknownName: no row has this name.
+    """
+    if name and name not in labels:
+        raise unknown("row", name, labels)
+    return labels.index(name) if name else 0
 
 
 def score_table(
@@ -160,7 +204,7 @@ def score_table(
     parts = [Part.of(contents, each) for each in subgroups_of(contents.rows, options.by)]
     columns = tuple(_columns(contents, parts[0]))
     groups = tuple(RowGroup(part.subgroup.title, mark_best(_rows(part), columns)) for part in parts)
-    caption = _caption(contents, explain(contents))
+    caption = _caption(contents, parts[0], explain(contents))
     return Table(contents.layout.title, columns, groups, caption, contents.notes.as_mapping())
 
 
@@ -242,15 +286,22 @@ class _RowWriter:
         sentences = [f"Row {self.runs.label}: {self.runs.differs}."] if self.runs.differs else []
         marks = self._marks([*sentences, shared, self._violations()])
         cells = [
-            cell
+            self._tested(cell, metric, places)
             for metric in map(metric_named, self.contents.options.metrics)
-            for block, members in self.contents.blocks.items()
-            for cell in (
-                *(self._cell(metric, column, outcomes) for column in members),
-                *(self._extra(name, metric, block) for name in self.contents.extras(block)),
-            )
+            for block in self.contents.blocks
+            for places, cell in self._block(metric, block, outcomes)
         ]
         return Row(self.runs.label, tuple(cells), marks)
+
+    def _block(
+        self, metric: Metric, block: str, outcomes: dict[str, str]
+    ) -> Iterator[tuple[tuple[Place, ...], Cell]]:
+        """Write the cells of a block, each with the places that a test of it is about."""
+        for column in self.contents.blocks[block]:
+            yield (column.place,), self._cell(metric, column, outcomes)
+        for name in self.contents.extras(block):
+            tested = self.part.averaged[metric.name, block] if name == AVERAGE else []
+            yield tuple(column.place for column in tested), self._extra(name, metric, block)
 
     @property
     def outcomes(self) -> dict[str, str]:
@@ -321,6 +372,22 @@ class _RowWriter:
         cell = self._number(metric, found, self.grid.n_cases[worst.place], "this column")
         return replace(cell, note=worst.header)
 
+    def _tested(self, cell: Cell, metric: Metric, places: tuple[Place, ...]) -> Cell:
+        """Mark a cell that was compared with the reference."""
+        family = self.part.families.get(metric.name)
+        found = family and family.by_places.get((self.runs.label, places))
+        if not family or not found or cell.value is None:
+            return cell
+        p, adjusted = found.outcome.p, found.p_adjusted
+        sign = family.mark(found)
+        notes = self._marks([significance.not_tested(family, found)])
+        return replace(
+            cell,
+            marks=(*((sign,) if sign else ()), *cell.marks, *notes),
+            p=None if math.isnan(p) else p,
+            p_adjusted=None if math.isnan(adjusted) else adjusted,
+        )
+
     def _number(
         self,
         metric: Metric,
@@ -361,7 +428,7 @@ def _word(row: RowRuns) -> str:
 # --- caption ----------------------------------------------------------------------------------
 
 
-def _caption(contents: Contents, explanation: Sequence[str]) -> tuple[str, ...]:
+def _caption(contents: Contents, whole: Part, explanation: Sequence[str]) -> tuple[str, ...]:
     rows, options = contents.rows, contents.options
     extras = {extra for block in contents.blocks for extra in contents.extras(block)}
     in_blocks = len(contents.blocks) > 1
@@ -373,6 +440,7 @@ def _caption(contents: Contents, explanation: Sequence[str]) -> tuple[str, ...]:
         captions.expected_sentence(options.weights) if EXPECTED in extras else "",
         captions.worst_sentence(options.metrics) if WORST in extras else "",
         "Best bold, second underlined, on unrounded means.",
+        *_tests(whole),
         captions.cases_sentence(rows, contents.n_cases.values()),
         captions.common_cases_sentence(len(cases_scored(contents.done)))
         if options.common_cases
@@ -389,6 +457,14 @@ def _caption(contents: Contents, explanation: Sequence[str]) -> tuple[str, ...]:
     if options.monotonicity:
         sentences.append(pairs_sentence(contents.columns))
     return tuple(sentence for sentence in sentences if sentence)
+
+
+def _tests(whole: Part) -> list[str]:
+    """Say what was tested."""
+    sentences = significance.sentences(list(whole.families.values()))
+    if sentences and whole.contents.options.by:
+        sentences.append("Subgroups are not tested.")
+    return sentences
 
 
 def _n_classes(contents: Contents) -> int:

@@ -20,8 +20,9 @@ FLOORS = [
     "errors seeds availability plugin_file",
     "spec layout pictures volumes data metrics statistics",
     "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
-    "sources store cache_folder encoders results subgroups monotonicity captions tables report "
-    "score_table variant_tables variant_figures differences summary request",
+    "sources store cache_folder encoders results contest significance subgroups "
+    "monotonicity captions tables report score_table variant_tables "
+    "variant_figures differences summary request",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",

@@ -104,12 +104,12 @@ def test_markdown_has_one_aligned_block_per_metric(table: Table) -> None:
     lines = to_markdown(table).splitlines()
     assert lines[0] == "### Derm7pt"
     assert lines[2:8] == [
-        "| AUC (%)     |                0 |                     012 |    AVG |",
-        "| ----------- | ---------------: | ----------------------: | -----: |",
-        "| n           |              320 |                     320 |        |",
-        "| _binary_    |                  |                         |        |",
-        r"| cmml        | **81.68** ± 1.50 | _89.42_ ± 0.79 [\*] [a] |  87.49 |",
-        "| sfusion [b] |           failed |                  failed | failed |",
+        "| AUC (%)     |                0 |                 012 |    AVG |",
+        "| ----------- | ---------------: | ------------------: | -----: |",
+        "| n           |              320 |                 320 |        |",
+        "| _binary_    |                  |                     |        |",
+        "| cmml        | **81.68** ± 1.50 | _89.42_ ± 0.79* [a] |  87.49 |",
+        "| sfusion [b] |           failed |              failed | failed |",
     ]
     blocks = [line for line in lines if line.startswith(("| AUC", "| ACC"))]
     assert len(blocks) == 2
@@ -217,6 +217,8 @@ def test_csv_has_a_line_per_row_condition_and_metric_with_unrounded_numbers(tabl
         "sd": "1.504",
         "n": "320",
         "repeats": "3",
+        "p": "",
+        "p_adjusted": "",
         "text": "",
         "marks": "",
     }
