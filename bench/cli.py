@@ -16,6 +16,7 @@ from bench.errors import BadRequest, BenchError, unknown
 if TYPE_CHECKING:
     from bench.request import Request
     from bench.session import Session
+    from bench.significance import Claim
     from bench.store import StudyFolder
 
 Command = Callable[..., int]
@@ -52,6 +53,16 @@ _format_option = click.option(
 )
 _metric_option = click.option(
     "--metric", multiple=True, help="ACC, AUC (both by default), BACC, F1, ECE, Brier or NLL"
+)
+
+
+_claim_options = _joined(
+    click.option(
+        "--test", default="auto", show_default=True, help="auto: by the design; none; or by name"
+    ),
+    click.option("--reference", default="", help="the row that the others are tested against"),
+    click.option("--correction", default="holm", show_default=True, help="bh, bonferroni, ..."),
+    click.option("--alpha", default=0.05, show_default=True, help="of significance"),
 )
 
 
@@ -376,6 +387,7 @@ def status(study: str, out: Path) -> int:
 @click.option("--worst", is_flag=True, help="add each row's worst column")
 @click.option("--monotonicity", is_flag=True, help="list where more scores worse")
 @click.option("--digits", type=click.IntRange(0, 9), help="after the point")
+@_claim_options
 def table(
     study: str,
     out: Path,
@@ -384,13 +396,15 @@ def table(
     condition: tuple[str, ...],
     weight: tuple[str, ...],
     weights: Path | None,
-    **shown: Any,
+    **flags: Any,
 ) -> int:
     """Print the tables of a study from its stored predictions."""
     from bench.report import ReportOptions, weights_of
     from bench.reporting import metrics_of, print_study
 
-    options = ReportOptions(metrics_of(metric), weights=weights_of(weight, weights), **shown)
+    claim, shown = _claim(**flags)
+    probabilities = weights_of(weight, weights)
+    options = ReportOptions(metrics_of(metric), weights=probabilities, claim=claim, **shown)
     print_study(_study(out, study), output, options, condition)
     return 0
 
@@ -423,16 +437,18 @@ def figure(
 @_study_options
 @_metric_option
 @click.option("--common-cases", is_flag=True, help="only the cases that every column has")
+@_claim_options
 @_include_option
 def report(
-    study: str, out: Path, metric: tuple[str, ...], include: tuple[Path, ...], **shown: Any
+    study: str, out: Path, metric: tuple[str, ...], include: tuple[Path, ...], **flags: Any
 ) -> int:
     """Write a study as one page with its tables, figures and costs; it opens offline."""
     from bench.page import write_report
     from bench.report import ReportOptions
     from bench.reporting import metrics_of
 
-    options = ReportOptions(metrics_of(metric), **shown)
+    claim, shown = _claim(**flags)
+    options = ReportOptions(metrics_of(metric), claim=claim, **shown)
     print(write_report(_study(out, study), options, include)[0])
     return 0
 
@@ -481,6 +497,15 @@ def cite(names: tuple[str, ...], include: tuple[Path, ...], override: bool) -> i
 
     print("\n".join(cite_lines(names, include, override=override)).strip())
     return 0
+
+
+def _claim(
+    *, test: str, reference: str, correction: Any, alpha: float, **others: Any
+) -> tuple[Claim, dict[str, Any]]:
+    """Check what is asked to be tested; return it and the other flags."""
+    from bench.significance import Claim
+
+    return Claim(test, reference, correction, alpha).checked(), others
 
 
 def _study(out: Path, name: str) -> StudyFolder:

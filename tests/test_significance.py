@@ -22,6 +22,7 @@ from bench.significance import Claim
 from bench.statistics import compare_methods, weighted_accuracy
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_csv, to_latex, to_markdown
+from tests.command_line import call
 from tests.synthetic_runs import (
     ACC_0_AUC_0,
     ACC_50_AUC_50,
@@ -371,3 +372,22 @@ def test_trainings_with_one_test_condition_are_columns_of_their_own(study: Study
     (table,) = tables_of(load_results(study), [layout], ReportOptions(metrics=("AUC",)))
     assert [each.marks for each in row(table, "b").cells] == [("*",), (), ("*",)]
     assert "Holm over 3 comparisons" in caption(table)
+
+
+# --- the command line -------------------------------------------------------------------------
+
+
+def test_the_command_line_asks_for_tests(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(study, "a", 2.0)
+    trained(study, "b", 0.2)
+    where = ("--study", study.name, "--out", str(study.root))
+    assert call("table", *where, "--reference", "b", "--correction", "bh", "--alpha", "0.01") == 0
+    out = capsys.readouterr().out
+    said = " ".join(out.split())
+    assert "reference b; Benjamini-Hochberg over 3 comparisons of a metric; alpha 0.01." in said
+    assert call("table", *where, "--test", "none") == 0
+    assert "Test:" not in capsys.readouterr().out
+    assert call("table", *where, "--test", "wilcoxon") == 2
+    assert "no test is named 'wilcoxon'" in capsys.readouterr().err
