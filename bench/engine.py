@@ -288,7 +288,16 @@ def _balanced_order(label: Tensor, generator: torch.Generator) -> Tensor:
 
 @contextmanager
 def _only_these_train(model: Model, prefixes: Sequence[str]) -> Iterator[None]:
-    """Freeze, for one stage, every parameter whose name starts with none of the prefixes."""
+    """Freeze, for one stage, every parameter whose name starts with none of the prefixes.
+
+    Raises:
+        ValueError: a prefix names no part of the model.
+    """
+    parts = [f"{name}." for name, _ in model.named_modules()]
+    parts += [name for name, _ in model.named_parameters()]
+    for prefix in prefixes:
+        if not any(part.startswith(prefix) for part in parts):
+            raise ValueError(f"a stage trains {prefix!r}, but no part of the model begins so")
     frozen = [
         parameter
         for name, parameter in model.named_parameters()

@@ -322,9 +322,9 @@ class SimMLM(Method):
     def expert_parameters(self, m: int) -> tuple[str, ...]:
         """List the prefixes of what one expert trains; a shared encoder has no name of its own."""
         spec = self.task.modalities[m]
-        encoder = "encoders." if self.config.shared_encoder else f"encoders.{spec.name}."
+        encoder = "encoders." if self.config.shared_encoder else spec.encoder
         own = (f"projection.linear.{m}.", f"experts.{m}.", f"heads.{m % len(self.heads)}.")
-        return (encoder, *(f"method.{prefix}" for prefix in own))
+        return (*filter(None, [encoder]), *(f"method.{prefix}" for prefix in own))
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Set the gate's rate so that the experts' is `expert_lr_factor` times it."""

@@ -496,3 +496,24 @@ def test_rows_of_an_absent_modality_are_never_encoded_in_training() -> None:
 
     train(Counting, dataset(available=available))
     assert sum(counts) == int(available[TRAIN, 0].sum())
+
+
+class Lost(Toy):
+    """Name a part that is not there."""
+
+    def stages(self):
+        return [Stage("all", parameters=("encoders.nobody.",))]
+
+
+def test_a_stage_that_trains_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'encoders.nobody.', but no part"):
+        train(Lost)
+
+
+def test_a_task_names_the_parameters_of_each_encoder() -> None:
+    (member,), _ = train(Toy)
+    model = member.model
+    names = [name for name, _ in model.named_parameters()]
+    for spec in model.method.task.modalities:
+        assert spec.encoder.startswith("encoders.")
+        assert spec.kind == "vector" or any(name.startswith(spec.encoder) for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +267,16 @@ def test_stages_are_one_expert_each_and_then_all_together() -> None:
 
 def test_encoders_are_separate_unless_told_otherwise() -> None:
     assert PLUGIN.separate_encoders(SimMLMConfig())
-    assert build().stages()[0].parameters[0] == "encoders.clinical."
+    named = tuple(
+        replace(spec, encoder=f"encoders.own{m}.") for m, spec in enumerate(TASK.modalities)
+    )
+    method = SimMLM(replace(TASK, modalities=named), SimMLMConfig())
+    assert [stage.parameters[:1] for stage in method.stages()] == [
+        ("encoders.own0.",),
+        ("encoders.own1.",),
+        ("encoders.own2.",),
+        (),
+    ]
     shared = SimMLMConfig(**PLUGIN.presets["shared_encoder"])
     assert not PLUGIN.separate_encoders(shared)
     assert SimMLM(TASK, shared).stages()[0].parameters[0] == "encoders."

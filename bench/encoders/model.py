@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,9 @@ class Encoders(nn.Module):
                 encoder = _build(fitted, config, load_weights=load_weights)
             self.add_module(group.name, encoder)
             specs |= {m: _spec(modalities[m], m, preprocessor, encoder) for m in group.members}
-        self.specs = tuple(specs[m] for m in range(len(modalities)))
+        self.specs = tuple(
+            replace(specs[m], encoder=self.encoder_prefixes(m)) for m in range(len(modalities))
+        )
 
     def task(self, classes: tuple[str, ...], d_model: int) -> Task:
         """Return what a method is told of these tokens."""
