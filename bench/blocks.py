@@ -120,6 +120,21 @@ def transformer_layer(
     )
 
 
+def blank(tokens: Sequence[Tokens], available: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """Blank what may not be read: invalid tokens, and those of absent modalities (NaN included).
+
+    Args:
+        tokens: M entries, (B, T_m, C_m).
+        available: (B, M) bool.
+
+    Returns:
+        M tensors (B, T_m, C_m), zeros where blanked, and M token availabilities (B, T_m) bool.
+    """
+    there = [each.valid & available[:, m, None] for m, each in enumerate(tokens)]
+    pairs = zip(tokens, there, strict=True)
+    return [torch.where(seen[..., None], each.values, 0.0) for each, seen in pairs], there
+
+
 class Projection(nn.Module):
     """Bring the tokens of every modality to width D: ReLU(Linear(C_m -> D)), one per modality.
 
@@ -145,13 +160,12 @@ class Projection(nn.Module):
         Returns:
             M tensors (B, T_m, D), and M token availabilities (B, T_m) bool.
         """
-        projected, token_available = [], []
-        for m, (linear, each) in enumerate(zip(self.linear, tokens, strict=True)):
-            there = each.valid & available[:, m, None]  # (B, T_m)
-            x = linear(torch.where(there[..., None], each.values, 0.0)).relu()
-            projected.append(torch.where(there[..., None], x, 0.0))  # (B, T_m, D)
-            token_available.append(there)
-        return projected, token_available
+        values, there = blank(tokens, available)
+        projected = [
+            torch.where(seen[..., None], linear(x).relu(), 0.0)  # (B, T_m, D)
+            for linear, x, seen in zip(self.linear, values, there, strict=True)
+        ]
+        return projected, there
 
 
 class PooledProjection(nn.Module):

@@ -17,18 +17,13 @@ from torch import Tensor, nn
 from bench.availability import subsets
 from bench.data import Task, Tokens, TokenSpec
 from bench.errors import BadConfig
+from bench.layers.classifiers import Classifier
+from bench.layers.completion import regression
+from bench.layers.generator import CodeGenerator, generate_from_others
+from bench.layers.relative_advantage import RelativeAdvantage
+from bench.layers.variational import TokenEncoder, divergence
 from bench.method import Progress
-from bench.methods.redcore import (
-    PLUGIN,
-    Classifier,
-    Generator,
-    RedCore,
-    RedCoreConfig,
-    RelativeAdvantage,
-    TokenEncoder,
-    divergence,
-    regression,
-)
+from bench.methods.redcore import PLUGIN, RedCore, RedCoreConfig
 
 SWIN_T = 27_519_354
 THREE_NNMAMBA = 10_252_848
@@ -90,7 +85,7 @@ def assert_close(ours: Tensor, reference: np.ndarray) -> None:
 
 def test_token_encoder_equals_the_official_one(shared: Path) -> None:
     arrays = dict(np.load(shared / "golden" / "redcore_vib_encoder.npz"))
-    encoder = TokenEncoder(10, 16, configure()).eval()
+    encoder = TokenEncoder(10, 16, n_heads=8, n_layers=3).eval()
     names = [("^proj", "embed"), ("^muvar", "code"), ("^attention_", "unused"), ("resb", "b")]
     names += [(r"\.attn\.", ".attention."), ("ln_12", "norm_b"), ("ln_1", "norm_a")]
     names += [("ln_22", "norm_d"), ("ln_2", "norm_c")]
@@ -106,7 +101,7 @@ def test_token_encoder_equals_the_official_one(shared: Path) -> None:
 
 def test_generator_equals_the_official_one(shared: Path) -> None:
     arrays = dict(np.load(shared / "golden" / "redcore_cross_modal_xe.npz"))
-    generator = Generator(32, 16, (32, 16, 8), 3)
+    generator = CodeGenerator(32, 16, (32, 16, 8), 3)
     names = [(r"^encoder_(\d)\.", r"autoencoders.\1.")]
     names += [(rf"^decoder_(\d)\.{i}", rf"autoencoders.\1.{i + 5}") for i in (0, 2, 4)]
     load_renamed(generator, arrays, names)
@@ -124,7 +119,7 @@ def test_classifier_equals_the_official_one(shared: Path) -> None:
 
 def test_relative_advantage_follows_the_official_trajectory(shared: Path) -> None:
     arrays = np.load(shared / "golden" / "redcore_ra_trajectory_default.npz")
-    law = RelativeAdvantage(3, configure()).double()
+    law = RelativeAdvantage(3).double()
     law.eta.fill_(float(arrays["eta0"]))
     for t, error in enumerate(torch.tensor(arrays["rec_AVL"])):
         law.update(error, torch.ones(3, dtype=torch.bool))
@@ -135,7 +130,7 @@ def test_relative_advantage_follows_the_official_trajectory(shared: Path) -> Non
 
 
 def test_one_step_of_beta_by_hand() -> None:
-    law = RelativeAdvantage(2, configure(smoothing=0.5))
+    law = RelativeAdvantage(2, smoothing=0.5)
     law.update(torch.tensor([1.0, 3.0]), torch.ones(2, dtype=torch.bool))
     raw = torch.tensor([1 - 0.15 * 0.5, 1 + 0.15 * 0.5])  # eta 0.15, errors 0.5 and 1.5
     torch.testing.assert_close(law.error, torch.tensor([0.5, 1.5]))
@@ -144,7 +139,7 @@ def test_one_step_of_beta_by_hand() -> None:
 
 
 def test_advantages_sum_to_zero_and_beta_has_norm_one_after_an_update() -> None:
-    law = RelativeAdvantage(4, configure(interval=1, eta=3.0))
+    law = RelativeAdvantage(4, interval=1, eta=3.0)
     for _ in range(20):
         law.update(torch.rand(4), torch.ones(4, dtype=torch.bool))
         assert law.advantage().sum().item() == pytest.approx(0.0, abs=1e-6)
@@ -152,7 +147,7 @@ def test_advantages_sum_to_zero_and_beta_has_norm_one_after_an_update() -> None:
 
 
 def test_eta_grows_first_every_500_steps_and_stops_at_its_limit() -> None:
-    law = RelativeAdvantage(2, configure())
+    law = RelativeAdvantage(2)
     seen = []
     for _ in range(1001):
         law.update(torch.ones(2), torch.ones(2, dtype=torch.bool))
@@ -243,7 +238,7 @@ def test_row_without_any_modality_is_refused() -> None:
 
 
 def test_width_that_the_heads_do_not_divide_is_refused() -> None:
-    with pytest.raises(BadConfig, match="width 12 is not a multiple of n_heads 8"):
+    with pytest.raises(BadConfig, match="n_heads must divide the width 12, got 8"):
         build(make_task(*SHAPES, d_model=12))
 
 
@@ -367,7 +362,7 @@ def test_beta_stays_uniform_without_relative_advantage() -> None:
     tokens, observed = make_tokens(task, 4), torch.ones(4, 3, dtype=torch.bool)
     term = method.losses(tokens, observed, torch.ones(4).long(), make_progress())["regression"]
     codes = method.encode(tokens, observed)[0]
-    error = regression(method.generate(codes), codes, observed)
+    error = regression(generate_from_others(method.generators, codes), codes, observed)
     assert list(method.buffers()) == []
     torch.testing.assert_close(term, 0.15 * error.sum() / 3**0.5)
 

@@ -1,6 +1,6 @@
-"""Attention from one set of tokens to another."""
+"""Attention from one set of tokens to another, and within one."""
 
-# B batch, Q queries, L tokens, D model width
+# B batch, Q queries, T or L tokens, D model width
 
 from __future__ import annotations
 
@@ -30,3 +30,26 @@ class CrossAttention(nn.Module):
         allowed = None if available is None else available[:, None, None]
         keys = x[:, None]  # one head
         return F.scaled_dot_product_attention(query[:, None], keys, keys, attn_mask=allowed)[:, 0]
+
+
+class SandwichLayer(nn.Module):
+    """Residual attention and feed-forward, each normalised before and after (RedCore's code)."""
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__()
+        self.norm_a, self.norm_b, self.norm_c, self.norm_d = (
+            nn.LayerNorm(d_model) for _ in range(4)
+        )
+        self.attention = nn.MultiheadAttention(d_model, n_heads, dropout=0.2, batch_first=True)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(d_model, 4 * d_model),
+            nn.ReLU(),
+            nn.Dropout(0.1),
+            nn.Linear(4 * d_model, d_model),
+        )
+
+    def forward(self, h: Tensor, valid: Tensor) -> Tensor:
+        """Map (B, T, D), (B, T) bool to (B, T, D)."""
+        x = self.norm_a(h)
+        h = h + self.norm_b(attend(self.attention, x, x, valid))
+        return h + self.norm_d(self.feed_forward(self.norm_c(h)))
