@@ -21,6 +21,12 @@ SELECTION = {
     "as-trained": "validation AUC with the gaps of training",
     "complete": "validation AUC on all that a case has",
 }
+TUNING = {
+    "fold": "in each fold, inside its training and validation part",
+    "split": "on the validation part",
+    "shared": "TUNED ON CASES THAT THIS TABLE TESTS, by one search over all folds: its scores are "
+    "too good",
+}
 REASON_LENGTH = 200  # characters of an error that a footnote repeats
 LEARNED_TOKENS = "a learned token per attribute"
 
@@ -191,6 +197,17 @@ def budget_sentence(rows: Sequence[RowRuns], preset: str) -> str:
 
     name = f" (preset {preset})" if preset else ""
     return f"Budget{name}: {per_row(rows, say)}."
+
+
+def tuning_sentence(rows: Sequence[RowRuns]) -> str:
+    """Say which rows were tuned and on what; empty if none was."""
+    said: dict[str, list[str]] = {}
+    for row in rows:
+        for how in dict.fromkeys(run.spec.get("tuned", "") for run in row.runs):
+            if how:
+                said.setdefault(TUNING[how], []).append(row.label)
+    each = "; ".join(f"{', '.join(labels)}: {text}" for text, labels in said.items())
+    return f"Settings found by search. {each}. The other rows have their defaults." if each else ""
 
 
 def selection_sentence(rows: Sequence[RowRuns]) -> str:

@@ -28,7 +28,7 @@ class Task:
     """One piece of work: what to call and with what; plain JSON, so that it can cross a border."""
 
     name: str
-    kind: str  # "run", "plan" or "scan"
+    kind: str  # "run", "plan", "scan" or "search"
     payload: Mapping[str, Any]
 
 
@@ -98,6 +98,11 @@ def perform(task: Task, report: Callable[[float], None]) -> Outcome:
             return Outcome(task.name, value=planned.to_json())
         if task.kind == "scan":
             return Outcome(task.name, value=study.scan(**task.payload))
+        if task.kind == "search":
+            from bench.tuning import work
+
+            work(task.payload, report)
+            return Outcome(task.name)
         study.run_cell(task.payload, report)
     except NotApplicable:
         return Outcome(task.name)

@@ -177,11 +177,14 @@ class Arena:
         conditions: tuple[dict[str, Any], ...],
     ) -> Cell:
         name, preset, plugin, config = method
+        request = self.planner.request
+        asked = {row.partition(":")[0] for row in request.methods}  # the floor is not tuned
         spec = RunSpec(
             method=name,
             preset=preset,
             method_config=config.model_dump(mode="json"),
             sources=self._sources(name),
+            tuned=request.tuned if name in asked else "",
             **common,
         )
         return Cell(spec, conditions, self._why_not(plugin, common["setting"]))

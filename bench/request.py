@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from bench.errors import BadConfig, BadRequest, unknown
-from bench.spec import Balance, EncoderConfig, Frozen, Recipe, SelectionRule
+from bench.spec import Balance, EncoderConfig, Frozen, Recipe, SelectionRule, Tuned
 
 PRESETS = Path(__file__).parent / "presets"
 FLOOR = ("logistic-specialist", "logistic-meanfill", "pattern-only")
@@ -31,6 +31,8 @@ class Request(Frozen):
     preset: str = "quick"
     settings: dict[str, dict[str, Any]] = {}  # `recipe`, `encoder`, a method or a dataset
     gaps: dict[str, Any] = {}  # --rates, --level ...: for each protocol that takes them
+    by_fold: dict[int, dict[str, dict[str, Any]]] = {}  # settings of one fold, over the others
+    tuned: Tuned = ""  # how a search found the settings of the methods asked for
     split_by: str = ""  # column of leave-one-group-out
     balance: Balance | None = None
     train_dropout: Literal["own", "none", "uniform"] | None = None
@@ -50,6 +52,54 @@ class Request(Frozen):
         """The methods asked for, with the floor below them."""
         floor = FLOOR if self.floor else ()
         return tuple(dict.fromkeys(self.methods + floor))
+
+    def alone(self, row: str, dataset: str | None = None, protocol: str | None = None) -> Request:
+        """Return the request for one method itself: no floor, and no settings of the others.
+
+        Args:
+            row: `NAME` or `NAME:PRESET`; a bare name is not expanded into the rows of a comparison.
+            dataset: one of those asked for; None: all.
+            protocol: likewise.
+        """
+        kept = {
+            "methods": (row if ":" in row else f"{row}:",),
+            "datasets": self.datasets if dataset is None else (dataset,),
+            "protocols": self.protocols if protocol is None else (protocol,),
+        }
+        others = {
+            *(each.partition(":")[0] for each in self.methods),
+            *self.datasets,
+            *self.protocols,
+        }
+        own = {row.partition(":")[0], *kept["datasets"], *kept["protocols"]}
+        settings = {k: v for k, v in self.settings.items() if k in own or k not in others}
+        return self.model_copy(update={**kept, "floor": False, "settings": settings})
+
+    def parts(self) -> list[Request]:
+        """Return a request per fold that has settings of its own, or the request itself.
+
+        Raises:
+            BadRequest: a fold is asked for that has none.
+        """
+        if not self.by_fold:
+            return [self]
+        folds = self.folds if self.folds is not None else tuple(self.by_fold)
+        for fold in folds:
+            if fold not in self.by_fold:
+                raise BadRequest(
+                    f"fold {fold} has no settings: by_fold names the folds "
+                    f"{', '.join(map(str, self.by_fold))}; tune that fold, or leave it out"
+                )
+        return [
+            self.model_copy(
+                update={
+                    "folds": (fold,),
+                    "settings": merge(self.settings, self.by_fold[fold]),
+                    "by_fold": {},
+                }
+            )
+            for fold in folds
+        ]
 
     @property
     def budget(self) -> str:

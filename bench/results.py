@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Repeat = tuple[int, int]  # fold, seed
 Place = tuple[str, str]  # training setting, condition
 CASES = "cases.parquet"
+TUNED_RECIPE = ("lr", "weight_decay")  # of the recipe, what a search varies
 ROW_KEYS = ("fold", "seed", "split", "pattern", "setting")  # what differs between runs of one row
 
 
@@ -112,8 +113,9 @@ class RunResult:
     @property
     def row(self) -> str:
         """The name of its row in a table: `concat:dropout`."""
-        preset = self.spec.get("preset")
-        return f"{self.spec['method']}:{preset}" if preset else self.spec["method"]
+        preset, tuned = self.spec.get("preset"), self.spec.get("tuned")
+        name = f"{self.spec['method']}:{preset}" if preset else self.spec["method"]
+        return f"{name} (tuned)" if tuned else name
 
     @property
     def dataset(self) -> str:
@@ -294,9 +296,18 @@ def rows_of(results: Iterable[RunResult]) -> list[RowRuns]:
     """
     names: dict[str, dict[str, list[RunResult]]] = {}
     for result in results:
-        key = digest({k: v for k, v in result.spec.items() if k not in ROW_KEYS})
+        key = _row_key(result.spec)
         names.setdefault(result.row, {}).setdefault(key, []).append(result)
     return [row for name, groups in names.items() for row in _rows_of_name(name, groups)]
+
+
+def _row_key(spec: Mapping[str, Any]) -> str:
+    """Hash what the runs of a row share; one tuned inside each fold has settings for each."""
+    kept = {key: value for key, value in spec.items() if key not in ROW_KEYS}
+    if spec.get("tuned") == "fold":
+        recipe = {k: v for k, v in spec["recipe"].items() if k not in TUNED_RECIPE}
+        kept |= {"method_config": {}, "recipe": recipe}
+    return digest(kept)
 
 
 def _rows_of_name(name: str, groups: Mapping[str, list[RunResult]]) -> list[RowRuns]:

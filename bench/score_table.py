@@ -447,6 +447,7 @@ def _caption(contents: Contents, whole: Part, explanation: Sequence[str]) -> tup
         else "",
         *explanation,
         captions.budget_sentence(rows, options.preset),
+        captions.tuning_sentence(rows),
         captions.selection_sentence(rows),
         captions.dropout_sentence(rows),
         captions.arena_sentence(rows),

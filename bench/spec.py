@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 SelectionRule = Literal["all-subsets", "as-trained", "complete"]
 Balance = Literal["none", "weights", "batches"]
 Precision = Literal["float32", "bf16"]
+# how the settings were found: not by a search; inside each fold; on the fixed split's validation
+# part; on all folds together, hence on cases that are tested
+Tuned = Literal["", "fold", "split", "shared"]
 
 
 class Frozen(BaseModel):
@@ -82,6 +85,7 @@ class RunSpec(Frozen):
     split: str  # hash of the three parts
     pattern: str  # hash of who has what in training and validation
     sources: str  # hash of the parsed code that the numbers depend on
+    tuned: Tuned = ""
 
     @property
     def row(self) -> str:

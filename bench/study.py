@@ -81,7 +81,17 @@ def plan(request: Request) -> Study:
     """
     from bench.planning import Planner
 
-    return Planner(request).study()
+    return joined([Planner(part).study() for part in request.parts()])
+
+
+def joined(parts: Sequence[Study]) -> Study:
+    """Put studies together; what they share appears once."""
+    cells = {cell.spec.folder: cell for part in parts for cell in part.cells}
+    files = dict.fromkeys(file for part in parts for file in part.files)
+    layouts = dict.fromkeys(layout for part in parts for layout in part.layouts)
+    return replace(
+        parts[0], cells=tuple(cells.values()), files=tuple(files), layouts=tuple(layouts)
+    )
 
 
 def scan(request: Mapping[str, Any], dataset: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Workbench:
     def __init__(self, request: Request, *, jobs: int, quiet: bool, output: str):
         check_jobs(jobs)
         check_format(output)
-        self.request = request.model_copy(update={"floor": False})
+        self.request = request
         self.folder = StudyFolder(Path(request.out), request.study)
         self.registry = registry_of(request.include, request.override)
         self.jobs = jobs
@@ -113,9 +113,9 @@ class Workbench:
 
     def request_of(self, row: str, variant: Variant) -> Request:
         """Return what is asked of one variant."""
-        settings = merge(self.request.settings, variant.settings)
-        method = row if ":" in row else f"{row}:"  # the method itself, not the rows it is shown in
-        return self.request.model_copy(update={"methods": (method,), "settings": settings})
+        asked = self.request.alone(row)
+        settings = merge(asked.settings, variant.settings)
+        return asked.model_copy(update={"settings": settings})
 
     def score_table(self, series: Iterable[Series], layout: Layout, what: str) -> Table:
         """Write every column of the layout, a row per variant."""

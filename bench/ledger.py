@@ -1,0 +1,366 @@
+"""The trials of one search, shared by processes: who works at what, who died, what comes next.
+
+Optuna samples, prunes and stores; this file decides who may ask. One lock per search, which the
+system takes back from a dead process, is held while a trial is handed out, so that no more trials
+are at work than are wanted and none is lost. A trial at work names its process; when that process
+is gone, the trial is marked failed and its parameters are asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.errors import BadRequest
+from bench.search_space import quiet_optuna
+from bench.seeds import seed_for
+from bench.store import SILENCE_SECONDS, RunFolder, birth, is_alive
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+MAX_DEATHS = 3  # of processes at one trial, after which its parameters are not asked again
+JOURNAL = "journal"
+
+SamplerName = Literal["tpe", "random"]
+PrunerName = Literal["median", "halving", "none"]
+
+
+# --- what is pinned ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Law:
+    """How a search chooses and stops: all that Optuna's versions may set otherwise."""
+
+    sampler: SamplerName = "tpe"
+    pruner: PrunerName = "median"
+    seed: int = 0
+    n_startup_trials: int = 10  # drawn at random before TPE models them
+    n_ei_candidates: int = 24
+    multivariate: bool = False  # the default of Optuna 4; 5 changed it
+    constant_liar: bool = True  # trials at work count as bad, so that two do not ask for the same
+    pruner_startup_trials: int = 5  # finished before any is stopped by the median
+    warmup: int = 5  # epochs that no trial is stopped in
+    reduction_factor: int = 3  # of successive halving
+
+    def make_sampler(self, place: int) -> optuna.samplers.BaseSampler:
+        """Make the sampler of one trial, seeded by its place, so that a search can be resumed."""
+        import optuna
+
+        seed = seed_for("sampler", self.seed, place) % 2**32
+        if self.sampler == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        with quiet_optuna():
+            return optuna.samplers.TPESampler(
+                n_startup_trials=self.n_startup_trials,
+                n_ei_candidates=self.n_ei_candidates,
+                multivariate=self.multivariate,
+                group=False,
+                constant_liar=self.constant_liar,
+                seed=seed,
+            )
+
+    def make_pruner(self) -> optuna.pruners.BasePruner:
+        """Make the pruner."""
+        import optuna
+
+        if self.pruner == "none":
+            return optuna.pruners.NopPruner()
+        if self.pruner == "halving":
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=max(1, self.warmup),
+                reduction_factor=self.reduction_factor,
+                min_early_stopping_rate=0,
+                bootstrap_count=0,
+            )
+        return optuna.pruners.MedianPruner(
+            n_startup_trials=self.pruner_startup_trials,
+            n_warmup_steps=self.warmup,
+            interval_steps=1,
+            n_min_trials=1,
+        )
+
+    def words(self) -> str:
+        """Say it in one sentence's part."""
+        sampler = {
+            "tpe": f"TPE ({self.n_startup_trials} random first, one parameter at a time)",
+            "random": "random",
+        }[self.sampler]
+        pruner = {
+            "none": "none",
+            "median": f"median of at least {self.pruner_startup_trials} trials",
+            "halving": f"successive halving by {self.reduction_factor}",
+        }[self.pruner]
+        spared = "" if self.pruner == "none" else f", from epoch {self.warmup} on"
+        return f"sampler {sampler}, seed {self.seed}; pruner {pruner}{spared}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `Law(**...)` takes."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one search may spend; a search stops at the first that is reached."""
+
+    n_trials: int | None = None  # finished ones
+    seconds: float | None = None  # of trials, added over processes
+
+    def is_spent(self, n_finished: int, seconds: float) -> bool:
+        """Tell whether no further trial may begin."""
+        over = self.n_trials is not None and n_finished >= self.n_trials
+        return over or (self.seconds is not None and seconds >= self.seconds)
+
+
+# --- the lock ---------------------------------------------------------------------------------
+
+
+class FileLock:
+    """A lock between processes that the system releases when its holder dies.
+
+    It has the two methods that Optuna's journal wants of a lock.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: int | None = None
+
+    def acquire(self) -> bool:
+        """Wait for the lock and take it."""
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        assert self._file is not None
+        os.close(self._file)  # which unlocks
+        self._file = None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for a block."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+def shown_storage(storage: str) -> str:
+    """Return the address of a storage without its password."""
+    return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", storage)
+
+
+# --- trials -----------------------------------------------------------------------------------
+
+
+def is_killed(trial: FrozenTrial) -> bool:
+    """Tell whether a trial ended with its process, so that another one has its place."""
+    return bool(trial.user_attrs.get("killed"))
+
+
+def seconds_of(trial: FrozenTrial) -> float:
+    """Return how long a trial has taken, up to now if it is at work."""
+    if "seconds" in trial.user_attrs:
+        return float(trial.user_attrs["seconds"])
+    if trial.datetime_start is None:
+        return 0.0
+    end = trial.datetime_complete or datetime.now()
+    return (end - trial.datetime_start).total_seconds()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process works at, or why there is none."""
+
+    trial: optuna.Trial | None
+    prepared: Any = None  # what `prepare` made of it
+    is_over: bool = False  # the budget is spent and nobody is at work; else: wait for the others
+
+
+@dataclass(frozen=True, eq=False)
+class Ledger:
+    """The trials of one search."""
+
+    name: str
+    folder: Path  # where the journal and the lock lie
+    runs: Path  # where the trials' run folders lie
+    law: Law
+    storage_url: str = JOURNAL
+
+    @cached_property
+    def storage(self) -> optuna.storages.BaseStorage:
+        """Open the journal, or the database of the address.
+
+        Raises:
+            BadRequest: the database cannot be reached.
+        """
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        if self.storage_url == JOURNAL:
+            journal = self.folder / f"{self.name}.journal"
+            lock = FileLock(self.folder / f"{self.name}.journal.lock")
+            backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
+            return optuna.storages.JournalStorage(backend)
+        try:
+            with quiet_optuna():
+                return optuna.storages.get_storage(self.storage_url)
+        except Exception as error:  # SQLAlchemy and its drivers raise what they like
+            said = " ".join(str(error).split())[:200]
+            raise BadRequest(
+                f"--storage {shown_storage(self.storage_url)!r} cannot be opened: "
+                f"{shown_storage(said)}; name a database, or leave it out for a file"
+            ) from None
+
+    @cached_property
+    def study(self) -> optuna.Study:
+        """Open the study, or make it."""
+        import optuna
+
+        with quiet_optuna():
+            return optuna.create_study(
+                storage=self.storage,
+                study_name=self.name,
+                direction="maximize",
+                load_if_exists=True,
+                sampler=self.law.make_sampler(0),
+                pruner=self.law.make_pruner(),
+            )
+
+    @cached_property
+    def lock(self) -> FileLock:
+        """The lock of this search."""
+        return FileLock(self.folder / f"{self.name}.lock")
+
+    def trials(self) -> Sequence[FrozenTrial]:
+        """Return all trials, as they are."""
+        return self.study.get_trials(deepcopy=False)
+
+    def finished(self) -> list[FrozenTrial]:
+        """Return the trials that are over and keep their place."""
+        return [each for each in self.trials() if each.state.is_finished() and not is_killed(each)]
+
+    def claim(
+        self,
+        budget: Budget,
+        default: Mapping[str, Any],
+        prepare: Callable[[optuna.Trial, bool], Any],
+    ) -> Claim:
+        """Hand out the next trial: the default first, then those of the dead, then new ones.
+
+        Args:
+            budget: of the whole search.
+            default: parameters of the default; empty if it lies outside the space.
+            prepare: asks the trial for its parameters while nobody else may; takes whether it is
+                the default. It must not raise.
+        """
+        with self.lock.held(), quiet_optuna():
+            self._bury()
+            trials = [each for each in self.trials() if not is_killed(each)]
+            over = [each for each in trials if each.state.is_finished()]
+            at_work = [each for each in trials if each.state.name == "RUNNING"]
+            seconds = sum(seconds_of(each) for each in [*over, *at_work])
+            if budget.is_spent(len(over) + len(at_work), seconds):
+                return Claim(None, is_over=not at_work)
+            if not trials:
+                attributes = {"place": 0, "default": True}
+                self.study.enqueue_trial(dict(default), user_attrs=attributes)
+            trial = self._ask(len(trials))
+            return Claim(trial, prepare(trial, bool(trial.user_attrs.get("default"))))
+
+    def _ask(self, place: int) -> optuna.Trial:
+        from optuna.trial import TrialState
+
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if waiting:
+            place = waiting[0].user_attrs.get("place", place)
+        self.study.sampler = self.law.make_sampler(place)
+        trial = self.study.ask()
+        trial.set_user_attr("place", place)
+        trial.set_user_attr("worker", _worker())
+        return trial
+
+    def _bury(self) -> None:
+        """Mark the trials of dead processes, and have their parameters asked again."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if not self._lives(trial):
+                self._give_up(trial)
+
+    def _lives(self, trial: FrozenTrial) -> bool:
+        worker = trial.user_attrs.get("worker")
+        if worker is None:  # asked for under the lock by a process that no longer holds it
+            return False
+        if not is_alive(worker["pid"], worker["host"], worker["born"]):
+            return False
+        if worker["host"] == socket.gethostname():
+            return True
+        beats = [worker["started"], *self._beats(trial)]
+        newest = max(datetime.fromisoformat(beat) for beat in beats)
+        return (datetime.now(UTC) - newest).total_seconds() < SILENCE_SECONDS
+
+    def _beats(self, trial: FrozenTrial) -> Iterator[str]:
+        """Yield when the runs of a trial were last heard of."""
+        for name in trial.user_attrs.get("runs", []):
+            status = RunFolder(self.runs / name).status()
+            yield from (status[key] for key in ("beat", "ended") if status.get(key))
+
+    def abandon(self, trial: optuna.Trial) -> None:
+        """Give up a trial whose process is about to end; another one gets its parameters."""
+        with self.lock.held(), quiet_optuna():
+            frozen = self.trials()[trial.number]
+            if not frozen.state.is_finished():
+                self._give_up(frozen)
+
+    def _give_up(self, trial: FrozenTrial) -> None:
+        attributes = dict(trial.user_attrs)
+        n_deaths = attributes.get("deaths", 0) + 1
+        worker = attributes.get("worker", {"pid": "?", "host": "?"})
+        reason = f"its process {worker['pid']} on {worker['host']} ended"
+        self.note(trial.number, deaths=n_deaths)
+        if n_deaths >= MAX_DEATHS:
+            self.fail(trial.number, f"{reason}, the {n_deaths}. time; not asked again")
+            return
+        carried = ("place", "default")
+        kept: dict[str, Any] = {key: attributes[key] for key in carried if key in attributes}
+        self.note(trial.number, killed=True)
+        self.fail(trial.number, f"{reason}; asked again")
+        kept |= {"deaths": n_deaths, "again": trial.number}
+        self.study.enqueue_trial(dict(trial.params), user_attrs=kept)
+
+    def note(self, number: int, **attributes: Any) -> None:
+        """Write attributes of a trial."""
+        study_id = self.storage.get_study_id_from_name(self.name)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        for key, value in attributes.items():
+            self.storage.set_trial_user_attr(trial_id, key, value)
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a trial without a value, for a reason."""
+        from optuna.trial import TrialState
+
+        self.note(number, reason=reason)
+        with contextlib.suppress(ValueError):  # its own process was faster
+            self.study.tell(number, state=TrialState.FAIL)
+
+
+def _worker() -> dict[str, Any]:
+    """Name this process, as the run store does."""
+    pid = os.getpid()
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"host": socket.gethostname(), "pid": pid, "born": birth(pid), "started": started}
