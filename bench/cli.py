@@ -56,13 +56,16 @@ _metric_option = click.option(
 )
 
 
-_claim_options = _joined(
+_test_options = _joined(
     click.option(
         "--test", default="auto", show_default=True, help="auto: by the design; none; or by name"
     ),
-    click.option("--reference", default="", help="the row that the others are tested against"),
     click.option("--correction", default="holm", show_default=True, help="bh, bonferroni, ..."),
     click.option("--alpha", default=0.05, show_default=True, help="of significance"),
+)
+_claim_options = _joined(
+    click.option("--reference", default="", help="the row that the others are tested against"),
+    _test_options,
 )
 
 
@@ -410,6 +413,35 @@ def table(
 
 
 @app.command()
+@click.argument("first")
+@click.argument("second")
+@_study_options
+@click.option("--dataset", "-d", default="", help="only this one; default: all")
+@_format_option
+@_metric_option
+@_test_options
+def compare(
+    first: str,
+    second: str,
+    study: str,
+    out: Path,
+    dataset: str,
+    output: str,
+    metric: tuple[str, ...],
+    **flags: Any,
+) -> int:
+    """Compare two methods, or METHOD@STUDY with METHOD@STUDY: difference, interval, p."""
+    from bench.comparing import Side, compared
+    from bench.reporting import check_format, metrics_of, print_built
+
+    check_format(output)
+    sides = [Side.of(text, out, study) for text in (first, second)]
+    claim, _ = _claim(**flags)
+    print_built(compared(*sides, dataset=dataset, metrics=metrics_of(metric), claim=claim), output)
+    return 0
+
+
+@app.command()
 @click.argument("name", default="curves")
 @_study_options
 @_metric_option
@@ -500,7 +532,7 @@ def cite(names: tuple[str, ...], include: tuple[Path, ...], override: bool) -> i
 
 
 def _claim(
-    *, test: str, reference: str, correction: Any, alpha: float, **others: Any
+    *, test: str, correction: Any, alpha: float, reference: str = "", **others: Any
 ) -> tuple[Claim, dict[str, Any]]:
     """Check what is asked to be tested; return it and the other flags."""
     from bench.significance import Claim

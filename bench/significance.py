@@ -191,13 +191,18 @@ def _attainable(test: Test, n: int, m: int, alpha: float, correction: Correction
 
 
 def sentences(families: Sequence[Family]) -> list[str]:
-    """Say what was tested and what the marks mean, once for the metrics that share it."""
+    """Say what was tested and what the marks of a table mean."""
+    return [*claims_in_words(families), *_legend(families)]
+
+
+def claims_in_words(families: Sequence[Family]) -> list[str]:
+    """Say what was tested, once for the metrics that share it."""
     said: dict[str, list[str]] = {}
     for family in families:
         said.setdefault(_said(family), []).append(family.metric.name)
     if len(said) > 1:
         said = {f"{' and '.join(names)}: {text}": names for text, names in said.items()}
-    return [*said, *_legend(families)]
+    return list(said)
 
 
 def _said(family: Family) -> str:

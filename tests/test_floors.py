@@ -28,7 +28,8 @@ FLOORS = [
     "complexity table4 engine",
     "runner reports",
     "executors progress study planning complexity_tables",
-    "preparation outlook figures reporting page session variants ablation sensitivity cli __main__",
+    "preparation outlook figures reporting comparing checking page session variants ablation "
+    "sensitivity cli __main__",
 ]
 PLACES = {
     unit: (level, place)
