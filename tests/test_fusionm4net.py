@@ -13,18 +13,11 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 from bench.data import Task, Tokens, TokenSpec
+from bench.layers.late_fusion import best_weights, fuse, renormalised, weight_grid
+from bench.layers.one_hot import ReportCode
+from bench.layers.support_vector import SupportVectorMachine
 from bench.method import EncodedPart, Progress
-from bench.methods.fusionm4net import (
-    PLUGIN,
-    FusionM4Net,
-    FusionM4NetConfig,
-    ReportCode,
-    SupportVectorMachine,
-    fuse,
-    later_half,
-    renormalised,
-    weight_grid,
-)
+from bench.methods.fusionm4net import PLUGIN, FusionM4Net, FusionM4NetConfig, later_half
 from tests.toy_tokens import (
     gradient_names,
     image,
@@ -203,7 +196,8 @@ def test_the_search_turns_from_branches_that_mislead_by_as_little_as_it_needs() 
     label = torch.tensor([0, 1, 0, 1])
     right = 2.0 * torch.nn.functional.one_hot(label, 2)
     logits = torch.stack([right, right.flip(1), right.flip(1)], dim=1)  # (B, N, K)
-    weights = build().best_weights(logits, torch.ones(4, 3, dtype=torch.bool), label)
+    there = torch.ones(4, 3, dtype=torch.bool)
+    weights = best_weights(logits, there, label, n_steps=10)
     torch.testing.assert_close(weights, torch.tensor([0.6, 0.2, 0.2]))
 
 
