@@ -264,6 +264,60 @@ def sensitivity(*, params: tuple[str, ...], sequential: bool, grid: bool, **flag
     return sweep(request, params, mode, **manner)
 
 
+@app.command()
+@_study_run_options
+@click.option("--trials", type=click.IntRange(min=1), help="of each method; default: 20")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    help="seconds of trials of each method, added over processes",
+)
+@click.option(
+    "--budget",
+    type=click.Choice(["equal"]),
+    help="refuse a budget that could give one method more trials and another more time",
+)
+@click.option("--shared-search", is_flag=True, help="one search for all folds; marked in reports")
+@click.option("--tune-folds", default="", help="search only in these folds: 0-1 or 0,2")
+@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
+@click.option(
+    "--pruner",
+    type=click.Choice(["median", "halving", "none"]),
+    default="median",
+    show_default=True,
+)
+@click.option("--search-seed", default=0, show_default=True, help="of the sampler")
+@click.option("--storage", help="address of an Optuna database; default: a file per search")
+def tune(
+    *,
+    trials: int | None,
+    timeout: float | None,
+    budget: str | None,
+    shared_search: bool,
+    tune_folds: str,
+    sampler: str,
+    pruner: str,
+    search_seed: int,
+    storage: str | None,
+    **flags: Any,
+) -> int:
+    """Search a method's settings on validation, inside each fold; write the best as YAML."""
+    if budget == "equal" and trials is not None and timeout is not None:
+        raise BadRequest(
+            "--budget equal takes --trials or --timeout, not both: a slow method would stop at "
+            "the time and a fast one at the number of trials"
+        )
+    request, manner = _asked("tuning", **flags)
+    from bench.ledger import JOURNAL, Budget, Law
+    from bench.tuning import Plan
+    from bench.tuning_report import tune
+
+    law = Law(sampler, pruner, search_seed)  # type: ignore[arg-type]
+    n_trials = 20 if trials is None and timeout is None else trials
+    how = Plan(law, Budget(n_trials, timeout), shared_search, tune_folds, storage or JOURNAL)
+    return tune(request, how, **manner)
+
+
 def _asked(
     usual_study: str, *, config: Path | None, pairs: tuple[str, ...], **flags: Any
 ) -> tuple[Request, dict[str, Any]]:
@@ -410,6 +464,17 @@ def table(
     options = ReportOptions(metrics_of(metric), weights=probabilities, claim=claim, **shown)
     print_study(_study(out, study), output, options, condition)
     return 0
+
+
+@app.command()
+@_study_options
+def check(study: str, out: Path) -> int:
+    """Check that all asked cells are there and that all rows had the same; 1: there is a fault."""
+    from bench import checking
+
+    checks = checking.check(_study(out, study))
+    print("\n".join(checking.lines_of(checks)))
+    return 1 if any(each.faults for each in checks) else 0
 
 
 @app.command()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import captions, tables
+from bench.checking import standing
 from bench.citations import read_cite_lines
 from bench.figures import write_drawing
 from bench.leakscan import Scan, scan_file
@@ -165,7 +166,7 @@ def _page(
     costs = [_cost_table(each) for each in contents]
     return Page(
         study=folder.path.name,
-        lead=_lead(results),
+        lead=f"{standing(folder)} {_lead(results)}".strip(),
         findings=tuple(finding(each) for each in contents),
         caution=CAUTION,
         parts=tuple(_part(each, f"table{i}") for i, each in enumerate(built, 1)),
