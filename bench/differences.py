@@ -69,6 +69,12 @@ class Rows:
         """By label, the rows that have a finished run."""
         return {row.label: row for row in self.contents.rows if row.done}
 
+    @property
+    def reference(self) -> str:
+        """The row that others are compared with: the one asked for, else the first finished."""
+        named = self.contents.options.claim.reference
+        return named if named in self.grids else next(iter(self.grids))
+
     @cached_property
     def design(self) -> Design:
         """What the repeats are."""

@@ -12,8 +12,8 @@ from bench.results import Metric, RowRuns, RunResult, metric_named
 
 
 @dataclass(frozen=True)
-class Violation:
-    """A pair of columns in which the larger one scores worse by mean over repeats."""
+class Pair:
+    """A column and one that holds more, with their means over repeats."""
 
     smaller: LayoutColumn
     larger: LayoutColumn
@@ -35,25 +35,30 @@ def contains(larger: LayoutColumn, smaller: LayoutColumn) -> bool:
     return larger.rate < smaller.rate and larger.condition != smaller.condition
 
 
-def violations(
-    row: RowRuns, columns: Sequence[LayoutColumn], metric: Metric
-) -> tuple[list[Violation], int]:
-    """Compare all pairs of nested columns on the cases that both have.
-
-    Returns:
-        The pairs in which the larger scores worse, and the number of pairs compared.
-    """
-    sign = 1.0 if metric.better == "higher" else -1.0
-    found, n_pairs = [], 0
+def compared(row: RowRuns, columns: Sequence[LayoutColumn], metric: Metric) -> list[Pair]:
+    """Score all pairs of nested columns on the cases that both have."""
+    pairs = []
     for smaller in columns:
         for larger in columns:
             if not contains(larger, smaller):
                 continue
             means = _means(row.trained(smaller.setting).done, smaller, larger, metric)
-            n_pairs += means is not None
-            if means is not None and sign * (means[0] - means[1]) > 1e-12:
-                found.append(Violation(smaller, larger, *means))
-    return found, n_pairs
+            pairs += [] if means is None else [Pair(smaller, larger, *means)]
+    return pairs
+
+
+def is_violation(pair: Pair, metric: Metric) -> bool:
+    """Tell whether the larger column scores worse by mean."""
+    sign = 1.0 if metric.better == "higher" else -1.0
+    return sign * (pair.score_smaller - pair.score_larger) > 1e-12
+
+
+def violations(
+    row: RowRuns, columns: Sequence[LayoutColumn], metric: Metric
+) -> tuple[list[Pair], int]:
+    """List the pairs in which the larger scores worse, and count the pairs compared."""
+    pairs = compared(row, columns, metric)
+    return [pair for pair in pairs if is_violation(pair, metric)], len(pairs)
 
 
 def _means(
@@ -106,7 +111,7 @@ def violations_sentence(
     return f"{row.label} scores worse with more: {'; '.join(said)}." if said else ""
 
 
-def _said(found: Violation, metric: Metric) -> str:
+def _said(found: Pair, metric: Metric) -> str:
     scores = (metric.factor * found.score_larger, metric.factor * found.score_smaller)
     larger, smaller = (f"{score:.{metric.digits}f}" for score in scores)
     word = "below" if metric.better == "higher" else "above"

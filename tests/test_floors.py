@@ -22,7 +22,7 @@ FLOORS = [
     "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
     "sources store cache_folder encoders results contest significance subgroups "
     "monotonicity captions tables report score_table variant_tables "
-    "variant_figures differences summary request",
+    "variant_figures differences drawing summary request",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",

@@ -1,0 +1,179 @@
+"""Heat map of methods by subsets, with a matrix of dots below it that says what each subset holds.
+
+Columns go from few modalities to many; every score is printed in its cell. Colours begin where no
+more than stragglers are, so that one row far below the others does not hide their differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.differences import Rows
+from bench.drawing import file_name, score_label, title
+from bench.layout import Layout, LayoutColumn
+from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
+from bench.results import Metric, RunResult, metric_named
+from bench.score_table import Contents
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+CELL_INCHES = (0.62, 0.3)
+WHISKER = 1.5  # box heights below the box from which on a score is a straggler (Tukey 1977)
+COLOURS = {"higher": "cividis", "lower": "cividis_r"}
+
+
+class HeatMap(Figure):
+    """Scores of methods by subsets of modalities."""
+
+    name = "heatmap"
+    display_name = "Heat map"
+
+    def draw(
+        self,
+        results: Sequence[RunResult],
+        layouts: Sequence[Layout],
+        options: ReportOptions = DEFAULTS,
+    ) -> list[Drawing]:
+        """Draw the layouts whose columns are subsets, a figure per metric and block."""
+        drawings = []
+        for layout in layouts:
+            if layout.kind != "subsets":
+                continue
+            rows = Rows.of(Contents.of(results, layout, options))
+            for block in rows.contents.blocks if rows.grids else ():
+                for metric in map(metric_named, options.metrics):
+                    columns = _by_size(rows.columns(metric.name, block))
+                    if columns:
+                        drawings.append(_drawing(rows, metric, block, columns))
+        return drawings
+
+
+def _by_size(columns: Sequence[LayoutColumn]) -> list[LayoutColumn]:
+    """Sort by the number of modalities, then as the table does; unknown ones come last."""
+    return sorted(columns, key=lambda column: len(column.subset or ()) or len(columns) + 1)
+
+
+def _drawing(rows: Rows, metric: Metric, block: str, columns: Sequence[LayoutColumn]) -> Drawing:
+    import pandas as pd
+
+    layout = rows.contents.layout
+    data = pd.DataFrame(_cells(rows, metric, block, columns))
+    heading = ", ".join(filter(None, [layout.title, block]))
+    figure = _figure(rows, metric, columns, data, f"{heading}: {score_label(metric.name)}")
+    name = file_name(HeatMap.name, layout.title, block, metric.name)
+    return Drawing(name, figure, data)
+
+
+def _cells(
+    rows: Rows, metric: Metric, block: str, columns: Sequence[LayoutColumn]
+) -> Iterator[dict[str, Any]]:
+    """Yield a line per row and column, AVG last."""
+    places = [([column.place], column) for column in columns]
+    for label, grid in rows.grids.items():
+        for chosen, column in [*places, ([each.place for each in columns], None)]:
+            found = grid.average(metric.name, chosen)
+            yield {
+                "table": rows.contents.layout.title,
+                "block": block,
+                "method": label,
+                "condition": column.header if column else "AVG",
+                "condition_name": column.long_name if column else "mean of the columns",
+                "metric": metric.name,
+                "unit": metric.unit,
+                "mean": metric.factor * found.mean,
+                "sd": nan if found.spread is None else metric.factor * found.spread,
+                "repeats": found.n_repeats,
+            }
+
+
+def _figure(
+    rows: Rows, metric: Metric, columns: Sequence[LayoutColumn], data: Any, heading: str
+) -> MatplotlibFigure:
+    from matplotlib.figure import Figure as MatplotlibFigure
+
+    labels = list(rows.grids)
+    image = data["mean"].to_numpy(float).reshape(len(labels), len(columns) + 1)
+    modalities = _modalities(columns)
+    names = max(map(len, [*labels, *modalities.values()]))
+    width = max(CELL_INCHES[0] * image.shape[1] + 0.075 * names + 0.9, 4.5)
+    heights = (CELL_INCHES[1] * len(labels), 0.22 * max(len(modalities), 1))
+    figure = MatplotlibFigure((width, sum(heights) + 1.1), layout="constrained")
+    top, below = figure.subplots(2, 1, height_ratios=heights, sharex=True)
+    _draw_cells(figure, top, image, metric)
+    top.set_yticks(range(len(labels)), labels)
+    top.tick_params(length=0, labelsize=8, labelbottom=False)
+    _draw_dots(below, columns, modalities)
+    counts = " or ".join(map(str, sorted(set(data["repeats"]))))
+    title(figure, heading, f"Means over {counts} repeats. AVG: mean of the columns.")
+    return figure
+
+
+def _draw_cells(figure: MatplotlibFigure, ax: Axes, image: np.ndarray, metric: Metric) -> None:
+    low, high = _colour_range(image, metric)
+    mesh = ax.imshow(image, cmap=COLOURS[metric.better], vmin=low, vmax=high, aspect="auto")
+    for (row, column), value in np.ndenumerate(image):
+        if np.isnan(value):
+            ax.text(column, row, "-", ha="center", va="center", fontsize=7)
+            continue
+        red, green, blue, _ = mesh.cmap(mesh.norm(value))
+        is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+        text = f"{value:.{min(metric.digits, 2)}f}"
+        colour = "black" if is_bright else "white"
+        ax.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    ax.axvline(image.shape[1] - 1.5, color="white", linewidth=4)
+    ax.spines[:].set_visible(False)
+    beyond = {(False, False): "neither", (True, False): "min", (False, True): "max"}
+    is_beyond = (bool(np.nanmin(image) < low), bool(np.nanmax(image) > high))
+    bar = figure.colorbar(mesh, ax=ax, extend=beyond.get(is_beyond, "both"), aspect=14, pad=0.015)
+    bar.ax.tick_params(labelsize=7)
+    bar.outline.set_visible(False)
+
+
+def _colour_range(image: np.ndarray, metric: Metric) -> tuple[float, float]:
+    """Return the scores at which colours begin and end, without stragglers on the bad side."""
+    low, high = float(np.nanmin(image)), float(np.nanmax(image))
+    first, third = np.nanpercentile(image, [25, 75])
+    reach = WHISKER * (third - first)
+    if metric.better == "higher":
+        low = max(low, float(first - reach))
+    else:
+        high = min(high, float(third + reach))
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _modalities(columns: Sequence[LayoutColumn]) -> dict[int, str]:
+    """Name the modalities by their place; empty if the columns do not tell subsets."""
+    names: dict[int, str] = {}
+    for column in columns:
+        parts = column.long_name.split("+")
+        if column.subset is not None and len(parts) == len(column.subset):
+            names |= dict(zip(column.subset, parts, strict=True))
+        elif column.subset is not None:
+            names = {m: names.get(m, f"modality {m}") for m in {*names, *column.subset}}
+    return dict(sorted(names.items()))
+
+
+def _draw_dots(ax: Axes, columns: Sequence[LayoutColumn], modalities: dict[int, str]) -> None:
+    """Draw a dot per modality and column, dark where the subset holds it, joined by a line."""
+    places = {m: i for i, m in enumerate(modalities)}
+    for x, column in enumerate(columns):
+        held = [places[m] for m in column.subset or ()]
+        ax.scatter([x] * len(places), list(places.values()), s=34, color="#d9d9d9")
+        ax.scatter([x] * len(held), held, s=34, color="#202020", zorder=3)
+        if len(held) > 1:
+            ax.plot([x, x], [min(held), max(held)], color="#202020", linewidth=1.5)
+    ax.set_yticks(list(places.values()), list(modalities.values()))
+    ax.set_ylim(max(len(places), 1) - 0.5, -0.5)
+    headers = [*(column.header for column in columns), "AVG"]
+    ax.set_xticks(range(len(headers)), headers)
+    ax.tick_params(length=0, labelsize=8)
+    ax.spines[:].set_visible(False)
+
+
+PLUGIN = HeatMap
