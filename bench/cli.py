@@ -258,9 +258,9 @@ def sensitivity(*, params: tuple[str, ...], sequential: bool, grid: bool, **flag
     if not params:
         raise BadRequest("nothing is varied; name a setting with --param memory_size=32,64,128")
     request, manner = _asked("sensitivity", **flags)
-    from bench.sensitivity import sweep
+    from bench.sensitivity import Mode, sweep
 
-    mode = "sequential" if sequential else "grid" if grid else "alone"
+    mode: Mode = "sequential" if sequential else "grid" if grid else "alone"
     return sweep(request, params, mode, **manner)
 
 

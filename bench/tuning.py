@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.errors import BadData, BadRequest, BenchError
 from bench.executors import WORKER_DIED, Executor, Task, value_of
 from bench.ledger import JOURNAL, Budget, Law, Ledger, seconds_of, shown_storage
-from bench.reporting import check_format
 from bench.request import Request, numbers
 from bench.search_space import Configuration, Space, quiet_optuna
 from bench.session import check_jobs, open_executor
@@ -408,15 +407,16 @@ def _task(search: Search, budget: Budget, slot: int, *, waits: bool) -> Task:
     return Task(f"{search.name}#{slot}", "search", payload)
 
 
-def tune(request: Request, how: Plan, *, jobs: int, quiet: bool, output: str) -> int:
-    """Search, print what came of it, write the best configurations; return the exit code.
+def carry_out_plan(
+    request: Request, how: Plan, *, jobs: int, quiet: bool
+) -> list[Search | Refused]:
+    """Make the searches of a request and carry them out, each until its budget is spent.
 
     Raises:
         BenchError: a space that is empty or contradicts itself, or a request that cannot be
             carried out; nothing is trained then.
     """
     check_jobs(jobs)
-    check_format(output)
     planned = list(how.searches(request))
     searches = [each for each in planned if isinstance(each, Search)]
     for each in searches:
@@ -427,6 +427,4 @@ def tune(request: Request, how: Plan, *, jobs: int, quiet: bool, output: str) ->
     if not all(is_over(each, how.budget) for each in searches):
         with open_executor(jobs, quiet=quiet) as executor:
             carry_out(searches, how.budget, executor, jobs)
-    from bench.tuning_report import print_tuning
-
-    return print_tuning(planned, request, output, quiet=quiet)
+    return planned

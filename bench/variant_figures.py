@@ -35,7 +35,7 @@ MARGIN = 0.15  # of the range shown, on either side
 FIELDS = ("panel", "row", "mean", "low", "high", "repeats")
 
 
-def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def make_panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """Make a figure of n panels, `PER_ROW` side by side, each of this size in inches."""
     n_columns = min(n, PER_ROW)
     n_rows = math.ceil(n / n_columns)
@@ -91,7 +91,7 @@ def draw_bars(comparison: Comparison, metric_name: str, title: str, name: str) -
             panels[column.name] = estimates
     longest = max(len(each.label) for each in rows)
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(len(panels), 1.7 + 0.03 * longest, 0.7 + 0.24 * len(rows))
+        figure, axes = make_panels(len(panels), 1.7 + 0.03 * longest, 0.7 + 0.24 * len(rows))
         for i, (axis, (header, found)) in enumerate(zip(axes, panels.items(), strict=True)):
             _draw_bar_panel(axis, found, rows, comparison.reference, metric)
             axis.set_title(header)
@@ -159,7 +159,7 @@ def draw_curves(
     metric = metric_named(metric_name)
     lines: list[tuple[object, ...]] = []
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(len(sweeps), 3.4, 2.6)
+        figure, axes = make_panels(len(sweeps), 3.4, 2.6)
         for axis, (parameter, by_dataset) in zip(axes, sweeps.items(), strict=True):
             labels = [_value(each) for each in next(iter(by_dataset.values())).series]
             for colour, (dataset, comparison) in zip(COLOURS, by_dataset.items(), strict=False):
@@ -219,7 +219,7 @@ def draw_grid(comparison: Comparison, metric_name: str, title: str, name: str) -
     filled = [mean for cells in panels.values() for mean in cells.values() if not math.isnan(mean)]
     low, high = min(filled, default=0.0), max(filled, default=1.0)
     with mpl.rc_context(STYLE):
-        figure, axes = _panels(len(panels), 1.4 + 0.6 * len(columns), 1.2 + 0.35 * len(rows))
+        figure, axes = make_panels(len(panels), 1.4 + 0.6 * len(columns), 1.2 + 0.35 * len(rows))
         for axis, (panel, cells) in zip(axes, panels.items(), strict=True):
             image = np.array([[cells.get((r, c), math.nan) for c in columns] for r in rows])
             axis.imshow(image, cmap="viridis", vmin=low, vmax=high, aspect="auto")

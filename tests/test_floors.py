@@ -22,14 +22,14 @@ FLOORS = [
     "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
     "sources store cache_folder encoders results contest significance subgroups "
     "monotonicity captions tables report score_table variant_tables "
-    "variant_figures differences drawing summary request",
+    "variant_figures differences drawing summary request search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",
     "runner reports",
     "executors progress study planning complexity_tables",
     "preparation outlook figures reporting comparing checking page session variants ablation "
-    "sensitivity cli __main__",
+    "sensitivity tuning search_results search_figures tuning_report cli __main__",
 ]
 PLACES = {
     unit: (level, place)
@@ -40,6 +40,7 @@ PLACES = {
 # Imports inside functions that go up, each with its reason.
 UPWARD = {
     ("executors", "study"): "a worker looks up the work that it was sent",
+    ("executors", "tuning"): "likewise",
     ("study", "planning"): "a finished study is answered without planning it",
 }
 
