@@ -444,6 +444,7 @@ def status(study: str, out: Path) -> int:
 @click.option("--worst", is_flag=True, help="add each row's worst column")
 @click.option("--monotonicity", is_flag=True, help="list where more scores worse")
 @click.option("--digits", type=click.IntRange(0, 9), help="after the point")
+@click.option("--published", is_flag=True, help="the papers' printed cells below")
 @_claim_options
 def table(
     study: str,

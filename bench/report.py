@@ -37,6 +37,7 @@ class ReportOptions:
     monotonicity: bool = False  # list where more scores worse
     claim: Claim = field(default_factory=Claim)  # what is tested
     common_cases: bool = False  # score only the cases that every column has
+    published: bool = False  # show the papers' printed cells
     leaks: Mapping[str, Sequence[str]] = field(default_factory=dict)  # dataset -> what gives away
 
 

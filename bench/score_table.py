@@ -16,6 +16,7 @@ from bench.contest import Entrant, Target
 from bench.errors import unknown
 from bench.layout import Layout, LayoutColumn
 from bench.monotonicity import pairs_sentence, violations_sentence
+from bench.published import CAPTION, PrintedColumn, published_groups
 from bench.report import ReportOptions
 from bench.results import (
     Metric,
@@ -205,7 +206,23 @@ def score_table(
     columns = tuple(_columns(contents, parts[0]))
     groups = tuple(RowGroup(part.subgroup.title, mark_best(_rows(part), columns)) for part in parts)
     caption = _caption(contents, parts[0], explain(contents))
+    printed = published(contents) if options.published else []
+    if printed:
+        groups = (*groups, *printed)
+        caption = (*caption, CAPTION)
+    elif options.published:
+        caption = (*caption, "No published cells are of this dataset, task and protocol.")
     return Table(contents.layout.title, columns, groups, caption, contents.notes.as_mapping())
+
+
+def published(contents: Contents) -> list[RowGroup]:
+    """Make the rows of the papers' printed cells that belong beside these."""
+    columns: list[PrintedColumn] = []
+    for metric in contents.options.metrics:
+        for block, members in contents.blocks.items():
+            columns += [(metric, column) for column in members]
+            columns += [(metric, name) for name in contents.extras(block)]
+    return published_groups(contents.layout, columns, _n_classes(contents), contents.notes)
 
 
 # --- columns ----------------------------------------------------------------------------------
