@@ -173,9 +173,9 @@ class TokenSpec:
     attribute: tuple[int, ...] = ()  # (T,) whose slot a token is; -1: none
     attribute_names: tuple[str, ...] = ()  # (A,)
     attribute_kinds: tuple[AttributeKind, ...] = ()  # (A,)
-    encoder: str = ""  # how the names of its encoder's parameters begin: `encoders.view.`
     n_codes: tuple[int, ...] = ()  # (A,) size of each attribute's vocabulary, or 4 quartiles
     value_tokens: Tensor | None = field(default=None, compare=False)  # (sum of n_codes, C) frozen
+    encoder: str = ""  # how the names of its encoder's parameters begin: `encoders.view.`
 
     @property
     def n_attributes(self) -> int:

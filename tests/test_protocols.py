@@ -184,8 +184,17 @@ def test_noise_planted_in_every_unobserved_training_cell_changes_nothing(
 ):
     plugin = tmp_path / "noisy.py"
     plugin.write_text(NOISY)
-    flags = ("--include", str(plugin), "-m", method, "--no-floor", "-p", "m-tr+c-te")
-    flags = (*flags, "--rates", "0.4")
+    flags = (
+        "--include",
+        str(plugin),
+        "-m",
+        method,
+        "--no-floor",
+        "-p",
+        "m-tr+c-te",
+        "--rates",
+        "0.4",
+    )
     clean = run(tmp_path / "clean", *flags, dataset="noisy")[0]
     monkeypatch.setenv("NOISY_PATTERN", str(clean.path_of("availability.parquet")))
     monkeypatch.setattr("bench.runner._datasets", {})
