@@ -1,0 +1,1 @@
+"""Ratios that the bench promises, measured side by side: `python -m benchmarks`."""

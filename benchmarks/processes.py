@@ -1,0 +1,56 @@
+"""P6: independent runs on two worker processes beside one, both warm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.executors import Processes
+from bench.request import Request
+from bench.session import plan_in
+from bench.store import StudyFolder
+from bench.study import Study, carry_out, limited
+from benchmarks.results import Goal, Result
+from benchmarks.turns import in_turns, seconds
+
+GOAL = Goal("P6", ">=", 1.8)
+
+
+def measure(*, n_turns: int = 5, n_runs: int = 8, epochs: int = 30) -> Iterator[Result]:
+    """Carry out the same runs on one worker and on two; the ratio is one / two.
+
+    The workers have imported torch and loaded the data before: P9 counts that.
+    """
+    with (
+        TemporaryDirectory() as folder,
+        closing(Processes(1)) as one,
+        closing(Processes(2)) as two,
+    ):
+        request = _request(Path(folder), n_runs, epochs)
+        planned = plan_in(one, request)
+        places = (StudyFolder(Path(folder), f"turn-{i}") for i in count())
+
+        def carried_out(executor: Processes, study: Study = planned) -> float:
+            place = next(places).create()
+            return seconds(lambda: carry_out(request, study, place, executor, fail_fast=True))
+
+        for executor in (one, two):
+            carried_out(executor, limited(planned, 2))
+        turns = in_turns(lambda: carried_out(one), lambda: carried_out(two), n_turns)
+    what = f"{n_runs} runs on 1 process / on 2 processes"
+    yield Result(GOAL, what, turns.ratio, turns.n, turns.times)
+
+
+def _request(out: Path, n_runs: int, epochs: int) -> Request:
+    return Request(
+        methods=("concat:dropout",),
+        folds=(0,),
+        seeds=tuple(range(n_runs)),
+        settings={"recipe": {"epochs": epochs, "patience": epochs}},
+        floor=False,
+        device="cpu",
+        out=str(out),
+    )
