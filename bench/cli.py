@@ -404,7 +404,7 @@ def new(kind: str, name: str, folder: Path) -> int:
 
 @app.command()
 @click.argument("action", type=click.Choice(["list", "size", "clear"]), default="list")
-@click.option("--kind", default="", help="clear only pictures, tokens or text")
+@click.option("--kind", default="", help="clear only pictures, tokens, text or statistics")
 @_cache_option
 def cache(action: str, kind: str) -> int:
     """List what was made once and kept, add it up, or clear it; all can be made again."""

@@ -10,13 +10,18 @@ outcome has a reason in place of a p.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from bench.cache_folder import entry_path
 from bench.errors import BadRequest, unknown
 from bench.results import Metric, Place, Repeat, RowRuns, RunResult, ScoreGrid
 from bench.statistics import (
@@ -29,6 +34,7 @@ from bench.statistics import (
     signed_rank,
     two_level_bootstrap,
 )
+from bench.store import atomic_write
 
 ON_CASES = ("obuchowski-rockette", "bootstrap")  # they read predictions of one split
 TESTS = (*ON_CASES, "corrected-t", "signed-rank", "sign-flip", "wilcoxon-subsets")
@@ -284,21 +290,62 @@ def _on_cases(contest: Contest, test: str, alpha: float) -> Outcome:
     why_not = _unlike(contest)
     if why_not:
         return replace(effect, reason=why_not)
-    label, first, second = _predictions(contest)
-    name = contest.metric.name
-    metric = WEIGHTED[WEIGHTED_NAMES.get(name, name)]
+    asked = (test, contest.metric.name, contest.paired, alpha)
+    is_slow = test == "bootstrap" or len(contest.places) > 1  # the rest takes milliseconds
+    p, low, high = (kept if is_slow else _computed)(asked, _predictions(contest))
     why_nan = "the cases or their scores do not vary enough to tell"
+    return _tested(effect, p, (low, high), why_nan)
+
+
+Asked = tuple[str, str, bool, float]  # test, metric, whether seeds are paired, alpha
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # labels and the probabilities of both
+
+
+def _computed(asked: Asked, arrays: Arrays) -> tuple[float, float, float]:
+    """Return p and the ends of the interval."""
+    test, name, paired, alpha = asked
+    label, first, second = arrays
+    metric = WEIGHTED[WEIGHTED_NAMES.get(name, name)]
     if test == "obuchowski-rockette":
         found = compare_methods(
-            label, first, second, metric=metric, paired_seeds=contest.paired, alpha=alpha
+            label, first, second, metric=metric, paired_seeds=paired, alpha=alpha
         )
-        return _tested(effect, found.p, found.interval, why_nan)
+        return found.p, *found.interval
     pool = resample_cases(
         label, np.concatenate([first, second], axis=1), metric=metric, n_resamples=N_RESAMPLES
     ).mean_over_conditions()
     n = first.shape[1]
-    drawn = two_level_bootstrap(pool[:n], pool[n:], paired_seeds=contest.paired, alpha=alpha)
-    return _tested(effect, drawn.p, drawn.interval, why_nan)
+    drawn = two_level_bootstrap(pool[:n], pool[n:], paired_seeds=paired, alpha=alpha)
+    return drawn.p, *drawn.interval
+
+
+def kept(asked: Asked, arrays: Arrays) -> tuple[float, float, float]:
+    """Return what `_computed` does, from the cache if the same was ever asked of the same arrays.
+
+    The code of the tests is part of what "the same" means. A cache that cannot be written costs
+    time alone.
+    """
+    content = hashlib.sha256(json.dumps([asked, _code()]).encode())
+    for array in arrays:
+        content.update(f"{array.dtype} {array.shape}".encode())
+        content.update(np.ascontiguousarray(array).tobytes())
+    path = entry_path("statistics", f"{asked[0]} {asked[1]}", content.hexdigest())
+    path = path.with_name(f"{path.name}.json")
+    if path.is_file():
+        p, low, high = json.loads(path.read_text())
+        return p, low, high
+    found = _computed(asked, arrays)
+    with contextlib.suppress(BadRequest, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(path, json.dumps(found).encode())
+    return found
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Hash the files that the numbers depend on."""
+    files = [Path(__file__), *sorted((Path(__file__).parent / "statistics").glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _parts(contest: Contest, place: Place) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

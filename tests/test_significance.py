@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -372,6 +373,26 @@ def test_trainings_with_one_test_condition_are_columns_of_their_own(study: Study
     (table,) = tables_of(load_results(study), [layout], ReportOptions(metrics=("AUC",)))
     assert [each.marks for each in row(table, "b").cells] == [("*",), (), ("*",)]
     assert "Holm over 3 comparisons" in caption(table)
+
+
+# --- the cache --------------------------------------------------------------------------------
+
+
+def test_slow_tests_are_kept_by_content(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_CACHE_DIR", str(tmp_path / "cache"))
+    for method, separation in (("a", 2.0), ("b", 1.0)):
+        trained(study, method, separation)
+    first = cell(build(study), "b", "AVG")
+    (path,) = (tmp_path / "cache" / "statistics").iterdir()
+    assert cell(build(study), "b", "AVG") == first
+    p, low, high = json.loads(path.read_text())
+    assert p == first.p
+    path.write_text(json.dumps([0.5, low, high]))
+    assert cell(build(study), "b", "AVG").p == 0.5  # read, not computed
+    build(study, reference="b")
+    assert len(list(path.parent.iterdir())) == 2  # other arrays, another entry
 
 
 # --- the command line -------------------------------------------------------------------------
