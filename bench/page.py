@@ -7,9 +7,9 @@ are inside the page, its styles and its one script too; equal studies give equal
 from __future__ import annotations
 
 import base64
-import io
+import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 N_LONE = 5  # attributes shown of a leak scan
-SCREEN_DPI = 110  # of the pictures inside the page
+WIDE = 2.2  # times as wide as high: a picture that takes the whole width
 COSTS = (  # of a run: fact, header, unit
     ("n_parameters", "parameters", ""),
     ("n_models", "models", ""),
@@ -52,6 +52,16 @@ class Picture:
     source: str  # a data URI
     numbers: str  # CSV as a data URI
     alt: str
+    is_wide: bool  # takes the whole width
+
+    @classmethod
+    def of(cls, name: str, png: bytes, csv: bytes) -> Picture:
+        """Embed a figure and its numbers."""
+        width, height = struct.unpack(">II", png[16:24])  # of the header, in pixels
+        n_lines = csv.count(b"\n") - 1
+        alt = f"Figure {name}; its {n_lines} lines of numbers are in the CSV beside it"
+        sources = _data_uri(png, "image/png"), _data_uri(csv, "text/csv")
+        return cls(name, *sources, alt, width > WIDE * height)
 
 
 @dataclass(frozen=True)
@@ -117,10 +127,12 @@ def write_report(
     options = replace(options, preset=asked.budget, leaks=leaks_of(folder, results))
     target = folder.create().reports_path
     built = tables_of(results, layouts, options)
-    drawings = list(_drawings(results, layouts, options, include))
+    figures = _figures(include)
+    drawings = list(_drawings(results, layouts, options, figures))
     files = [*_write_tables(built, target)]
     files += [path for each in drawings for path in write_drawing(each, target)]
-    page = _page(folder, results, layouts, options, built, drawings, include)
+    pictures = list(_pictures(target, drawings, figures))
+    page = _page(folder, results, layouts, options, built, pictures, include)
     path = target / "report.html"
     atomic_write(path, page.render().encode())
     return [path, *files]
@@ -130,14 +142,32 @@ def _drawings(
     results: Sequence[RunResult],
     layouts: Sequence[Layout],
     options: ReportOptions,
-    include: Sequence[Path],
+    figures: Mapping[str, type[Figure]],
 ) -> Iterator[Drawing]:
     """Draw every figure that finds something in this study."""
+    for figure in figures.values():
+        yield from figure().draw(results, layouts, options)
+
+
+def _figures(include: Sequence[Path]) -> dict[str, type[Figure]]:
     registry = Registry(include)
-    for name in registry.names("report"):
-        plugin = registry.load("report", name)
-        if issubclass(plugin, Figure):
-            yield from plugin().draw(results, layouts, options)
+    plugins = {name: registry.load("report", name) for name in registry.names("report")}
+    return {name: plugin for name, plugin in plugins.items() if issubclass(plugin, Figure)}
+
+
+def _pictures(
+    folder: Path, drawings: Sequence[Drawing], figures: Collection[str]
+) -> Iterator[Picture]:
+    """Take in the figures, and what other commands drew beside their numbers: ablations, searches.
+
+    Other files named after a figure of this report are of an earlier call, and left out.
+    """
+    own = tuple(f"{name}-" for name in figures)
+    others = {path.stem for path in folder.glob("*.png") if not path.name.startswith(own)}
+    for name in [*(each.name for each in drawings), *sorted(others)]:
+        png, numbers = (folder / f"{name}.{ending}" for ending in ("png", "csv"))
+        if numbers.is_file():
+            yield Picture.of(name, png.read_bytes(), numbers.read_bytes())
 
 
 def _write_tables(built: Sequence[Table], target: Path) -> Iterator[Path]:
@@ -158,7 +188,7 @@ def _page(
     layouts: Sequence[Layout],
     options: ReportOptions,
     built: Sequence[Table],
-    drawings: Sequence[Drawing],
+    pictures: Sequence[Picture],
     include: Sequence[Path],
 ) -> Page:
     contents = [Contents.of(results, layout, options) for layout in layouts]
@@ -170,7 +200,7 @@ def _page(
         findings=tuple(finding(each) for each in contents),
         caution=CAUTION,
         parts=tuple(_part(each, f"table{i}") for i, each in enumerate(built, 1)),
-        pictures=tuple(_picture(each) for each in drawings),
+        pictures=tuple(pictures),
         runs=tuple(_what_was_run(results, layouts, options)),
         costs=tuple(_part(each, f"costs{i}") for i, each in enumerate(costs, 1) if each.rows),
         failures=tuple(_failures(results)),
@@ -187,19 +217,6 @@ def _part(table: Table, identity: str) -> Part:
     numbers = _data_uri(tables.to_csv(table).encode(), "text/csv")
     body = tables.to_html(table, identity=identity)
     return Part(identity, table.title, body, numbers)
-
-
-def _picture(drawing: Drawing) -> Picture:
-    content = io.BytesIO()
-    drawing.figure.savefig(content, format="png", dpi=SCREEN_DPI, metadata={"Software": None})
-    numbers = drawing.data.to_csv(index=False, lineterminator="\n").encode()
-    alt = f"Figure {drawing.name}; its {len(drawing.data)} numbers are in the CSV beside it"
-    return Picture(
-        drawing.name,
-        _data_uri(content.getvalue(), "image/png"),
-        _data_uri(numbers, "text/csv"),
-        alt,
-    )
 
 
 # --- what was run -----------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Forest plot: every row's AVG minus that of the reference, with a 95 % interval over repeats.
 
-The reference is the row asked for, else the first of the study that finished. An interval that holds zero is
-grey; rows far beyond the others are triangles at the edge. The numbers stand beside them.
+The reference is the row asked for, else the first of the study that finished. An interval that
+holds zero is grey; rows far beyond the others are triangles at the edge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Slopes: each repeat's AVG from the reference to every other row, a panel per row.
 
 What a mean hides is whether a row is ahead in every repeat or in some: rising lines are repeats in
-which it scores higher than the reference: the row asked for, else the first of the study that finished.
+which it scores higher than the reference, the row asked for or else the first that finished.
 """
 
 from __future__ import annotations

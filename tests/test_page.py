@@ -1,0 +1,322 @@
+"""The report of a study: words, tables as HTML, and a page that opens without a network."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bench.differences import Rows
+from bench.layout import Layout, LayoutColumn
+from bench.page import write_report
+from bench.report import ReportOptions
+from bench.results import load_results
+from bench.score_table import Contents
+from bench.store import StudyFolder
+from bench.summary import finding
+from bench.tables import Cell, Column, Row, RowGroup, Table, to_html
+from tests.command_line import call
+from tests.synthetic_runs import (
+    ACC_0_AUC_0,
+    ACC_50_AUC_50,
+    ACC_50_AUC_75,
+    ACC_100_AUC_100,
+    binary,
+    failed,
+    finished,
+)
+
+EVIL = '<script>alert("x")</script>&'
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+VOID = {"meta", "link", "img", "br", "input"}
+SUBSETS = {"0": (0,), "1": (1,), "01": (0, 1)}
+
+
+class WellFormed(HTMLParser):
+    """Follows tags; what is not closed in order is a fault."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+        assert len(set(self.ids)) == len(self.ids)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.ids += [values["id"] or ""] if "id" in values else []
+        self.addresses += [values[key] or "" for key in ("src", "href", "action") if key in values]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    return StudyFolder(tmp_path, "main").create()
+
+
+def layout() -> Layout:
+    names = {"0": "mean", "1": "se", "01": "mean+se"}
+    columns = tuple(
+        LayoutColumn("complete", "all-subsets", key, key, names[key], subset=subset)
+        for key, subset in SUBSETS.items()
+    )
+    return Layout("toy", "all-subsets", "All subsets", "subsets", columns)
+
+
+def noted(study: StudyFolder) -> None:
+    """Note the runs of a study as one request."""
+    entry = {"asked": {"methods": ["concat"]}, "layouts": [layout().to_json()]}
+    cells = [[path.name, []] for path in sorted(study.runs_path.iterdir())]
+    study.write_json("study.json", {"requests": {"k": {**entry, "cells": cells, "files": []}}})
+
+
+def two_methods(study: StudyFolder, n_seeds: int = 3) -> None:
+    """Store a perfect row, one that loses with modality 1 alone, and one that failed."""
+    facts = {"n_parameters": 100, "predict_seconds": 0.1, "fit_seconds": 1.0}
+    perfect = binary(dict.fromkeys(SUBSETS, ACC_100_AUC_100))
+    for seed in range(n_seeds):
+        finished(study, perfect, method="a", seed=seed, facts=facts)
+        weak = (ACC_50_AUC_75, ACC_0_AUC_0, ACC_50_AUC_50)[seed % 3]
+        worse = {"0": ACC_100_AUC_100, "1": weak, "01": ACC_100_AUC_100}
+        finished(study, binary(worse), method="b", seed=seed, facts=facts)
+    failed(study, f"out of memory {EVIL}", method="broken")
+    noted(study)
+
+
+def contents(study: StudyFolder, *metrics: str) -> Contents:
+    return Contents.of(load_results(study), layout(), ReportOptions(metrics or ("AUC",)))
+
+
+# --- tables as HTML ---------------------------------------------------------------------------
+
+
+def small_table() -> Table:
+    columns = (Column("0", EVIL, "ACC", n=4), Column("1", "loss", "ACC", better="lower"))
+    best = Cell(90.126, 1.0, best=True, marks=("a", "*"))
+    rows = (Row("x", (best, Cell(text="failed"))), Row(EVIL, (Cell(80.0, second=True), Cell(0.5))))
+    return Table(EVIL, columns, (RowGroup("", rows),), (EVIL,), {"a": EVIL})
+
+
+def test_strings_of_a_table_are_escaped() -> None:
+    text = to_html(small_table())
+    assert "<script" not in text
+    WellFormed(text)
+
+
+def test_best_is_bold_second_underlined_and_marks_lead_to_footnotes() -> None:
+    text = to_html(small_table(), identity="t")
+    assert '<td data-value="90.126"><strong>90.13</strong>' in text
+    assert "<u>80.00</u>" in text
+    assert '<sup><a href="#t-a">a</a>,*</sup>' in text
+    assert '<li id="t-a">' in text
+
+
+def test_heads_are_buttons_that_say_how_they_sort_first() -> None:
+    pattern = r'<th scope="col" aria-sort="none" data-first="(\w+)"><button type="button">(\w+)'
+    heads = re.findall(pattern, to_html(small_table()))
+    assert heads == [("ascending", "ACC"), ("ascending", "loss")]
+
+
+# --- differences and words --------------------------------------------------------------------
+
+
+def test_a_difference_is_paired_over_repeats(study: StudyFolder) -> None:
+    two_methods(study)
+    rows = Rows.of(contents(study))
+    columns = rows.columns("AUC", "")
+    assert rows.design == "seeds"
+    found = rows.difference("a", "b", "AUC", columns)
+    # AUC of modality 1 alone: 0.75, 0 and 0.5, so that the means over three columns differ by
+    # 1/12, 1/3 and 1/6; t(0.975, 2) = 4.30265
+    assert found.mean == pytest.approx(7 / 36)
+    half = 4.30265 * 0.1272938 / 3**0.5
+    assert found.interval == pytest.approx((7 / 36 - half, 7 / 36 + half), abs=1e-5)
+    assert not found.is_clear
+    assert found.n_repeats == 3
+
+
+def test_equal_differences_have_no_interval(study: StudyFolder) -> None:
+    rows = Rows.of(contents(study))
+    assert rows.design == "single"
+    two_methods(study)
+    rows = Rows.of(contents(study))
+    assert rows.estimate({(0, 0): 0.1, (0, 1): 0.1}).interval is None
+    assert rows.estimate({(0, 0): 0.0, (0, 1): 0.0}).interval == (0.0, 0.0)
+
+
+def test_the_summary_says_who_wins_where_and_how_sure(study: StudyFolder) -> None:
+    two_methods(study)
+    lead, places, sure, rest = finding(contents(study)).sentences
+    assert lead.startswith("AUC, mean of 3 columns: a leads with 100.00, before b with 80.56.")
+    assert "The lead is 19.44 (95 % interval -12.18 to 51.07), which may be chance." in lead
+    assert places.startswith("a is best in 3 of 3 columns: most in 1 (58.33 ahead of")
+    assert sure.startswith("Clearly behind a: none; not told apart from it: b")
+    assert rest == "Without a finished run: broken."
+
+
+def test_a_loss_is_led_by_the_lowest(study: StudyFolder) -> None:
+    two_methods(study)
+    assert "NLL, mean of 3 columns: a leads with" in finding(contents(study, "NLL")).sentences[0]
+
+
+def test_one_repeat_is_never_sure(study: StudyFolder) -> None:
+    two_methods(study, n_seeds=1)
+    text = " ".join(finding(contents(study)).sentences)
+    assert "one repeat cannot tell whether that is chance" in text
+    assert "no difference is sure" in text
+
+
+# --- the page ---------------------------------------------------------------------------------
+
+
+def page_of(study: StudyFolder) -> str:
+    return write_report(study)[0].read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of two methods, written once: its figures take their time."""
+    study = StudyFolder(tmp_path_factory.mktemp("report"), "main").create()
+    two_methods(study)
+    return page_of(study)
+
+
+def test_the_page_needs_nothing_outside_itself(page: str) -> None:
+    text = page
+    parsed = WellFormed(text)
+    assert all(each.startswith(("#", "data:")) for each in parsed.addresses)
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|<iframe", text)
+    linked = {each[1:] for each in parsed.addresses if each.startswith("#")}
+    assert linked <= set(parsed.ids)
+
+
+def test_the_page_has_every_section_and_says_what_failed(page: str) -> None:
+    text = page
+    sections = ["summary", "tables", "figures", "runs", "failures", "leaks", "citations"]
+    assert re.findall(r'<h2 id="(\w+)"', text) == sections
+    assert EVIL not in text
+    failures = text.partition('<h2 id="failures"')[2].partition("</section>")[0]
+    assert "broken on toy, training complete, fold 0, seed 0" in failures
+    assert "failed: out of memory &lt;script&gt;" in failures
+    assert "toy" in text.partition('<h2 id="leaks"')[2]
+
+
+@pytest.mark.slow
+def test_files_of_a_report_are_the_same_each_time(study: StudyFolder) -> None:
+    two_methods(study)
+    first = {path.name: path.read_bytes() for path in write_report(study)}
+    assert {path.name: path.read_bytes() for path in write_report(study)} == first
+    assert {"report.html", "tables.md", "tables.tex", "tables.csv"} <= set(first)
+    figures = {name.partition("-")[0] for name in first if name.endswith(".pdf")}
+    assert figures == {"forest", "heatmap", "monotonicity", "pareto", "reliability", "slopes"}
+
+
+def test_what_other_commands_drew_is_taken_in_and_what_is_stale_is_not(study: StudyFolder) -> None:
+    failed(study, "out of memory")
+    noted(study)
+    for name in ("ablation-a", "forest-old"):
+        Image.new("RGB", (2, 1)).save(study.reports_path / f"{name}.png")
+        (study.reports_path / f"{name}.csv").write_text("row,mean\nfull,1\n")
+    assert re.findall(r"<figcaption>(\S+)", page_of(study)) == ["ablation-a"]
+
+
+def test_a_study_without_a_finished_run_has_a_page(study: StudyFolder) -> None:
+    failed(study, "out of memory")
+    noted(study)
+    text = page_of(study)
+    assert "No run has finished." in text
+    assert "Nothing in this study can be drawn." in text
+
+
+def test_the_command_prints_the_path_of_the_page(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_methods(study, n_seeds=1)
+    assert call("report", "--out", str(study.root), "--metric", "acc") == 0
+    printed = capsys.readouterr().out.strip()
+    assert Path(printed) == study.reports_path / "report.html"
+
+
+@pytest.mark.slow
+def test_a_report_imports_no_torch(study: StudyFolder) -> None:
+    two_methods(study)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom bench.page import write_report\n"
+        "from bench.store import StudyFolder\n"
+        f"write_report(StudyFolder(Path({str(study.root)!r}), 'main'))\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+# --- in a browser -----------------------------------------------------------------------------
+
+SORT = """<script>
+var table = document.querySelector("table");
+var button = table.tHead.rows[0].cells[2].querySelector("button");
+function order() {
+  var rows = Array.from(table.tBodies[0].rows);
+  return rows.map(function (row) { return row.cells[0].textContent[0]; }).join("");
+}
+var seen = [order()];
+for (var i = 0; i < 3; i++) {
+  button.click();
+  seen.push(order() + "/" + button.parentElement.getAttribute("aria-sort"));
+}
+document.title = "ORDER " + seen.join(" ");
+</script></body>"""
+WRAPPER = """<!DOCTYPE html><title></title><iframe style="border:0;width:375px;height:900px"
+srcdoc="{page}" onload="var root = this.contentDocument.documentElement;
+document.title = 'WIDTH ' + root.scrollWidth + ' ' + this.contentDocument.images.length">
+</iframe>"""
+
+
+def title_in_chromium(page: str, folder: Path, width: int) -> str:
+    """Open a page, fail at any line of the console, and return its title."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    path = folder / "opened.html"
+    path.write_text(page, encoding="utf-8")
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
+    flags += " --disable-background-networking --disable-component-update --dump-dom"
+    flags += f" --hide-scrollbars --enable-logging=stderr --window-size={width},900 --proxy-server=127.0.0.1:9"
+    done = subprocess.run(
+        [CHROMIUM, *flags.split(), f"--user-data-dir={folder / 'profile'}", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return re.findall(r"<title>(.*?)</title>", done.stdout)[0]
+
+
+@pytest.mark.slow
+def test_tables_sort_at_a_press_and_go_back(page: str, tmp_path: Path) -> None:
+    sorting = page.replace("</body>", SORT)
+    # a: 100, b: 50 of condition 1, broken: no number, which stays last
+    wanted = "ORDER abb abb/descending bab/ascending abb/none"
+    assert title_in_chromium(sorting, tmp_path, 1440) == wanted
+
+
+@pytest.mark.slow
+def test_the_page_is_as_narrow_as_a_phone(page: str, tmp_path: Path) -> None:
+    wrapped = WRAPPER.format(page=html.escape(page))
+    _, width, n_images = title_in_chromium(wrapped, tmp_path, 1440).split()
+    assert int(width) == 375
+    assert int(n_images) > 5
