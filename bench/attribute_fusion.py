@@ -19,11 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, check_available
-from bench.blocks import learned_tokens
+from bench.blocks import AttentionStack, learned_tokens
 from bench.data import Task, Tokens
 from bench.layers.attribute_tokens import TokenSet
 from bench.layers.reconstruction import Reconstruction, Target
-from bench.layers.set_fusion import Fusion, Stack
+from bench.layers.set_fusion import Fusion
 from bench.method import Config, Method, Prediction, Progress
 
 
@@ -42,9 +42,10 @@ class AttributeFusionConfig(Config):
     dropout: DropoutLaw = Field("none", description="modalities dropped in training")
 
     @property
-    def stack(self) -> Stack:
+    def stack(self) -> AttentionStack:
         """Every stack of attention layers."""
-        return Stack(self.n_layers, self.heads, self.mlp_ratio, self.p_drop)
+        shape = self.n_layers, self.heads, self.mlp_ratio, self.p_drop
+        return AttentionStack(*shape, pre_norm=True, activation="gelu")
 
 
 class AttributeFusion(Method):

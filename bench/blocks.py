@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -76,12 +77,12 @@ def check_heads(n_heads: int, width: int, setting: str = "heads") -> None:
 
 
 def attend(
-    attention: nn.MultiheadAttention, query: Tensor, x: Tensor, available: Tensor | None = None
+    attention: nn.Module, query: Tensor, x: Tensor, available: Tensor | None = None
 ) -> Tensor:
     """Attend from (B, Q, D) to those tokens (B, T, D) that are available: (B, Q, D).
 
     Args:
-        attention: built with `batch_first`.
+        attention: `nn.MultiheadAttention`, built with `batch_first`.
         query: (B, Q, D).
         x: (B, T, D), keys and values.
         available: (B, T) bool, at least one True per row; None: all are.
@@ -90,34 +91,46 @@ def attend(
     return attention(query, x, x, key_padding_mask=ignored, need_weights=False)[0]
 
 
-def transformer_layer(
-    d_model: int,
-    n_heads: int,
-    *,
-    mlp_ratio: int,
-    p_drop: float,
-    pre_norm: bool = False,
-    activation: Literal["relu", "gelu"] = "relu",
-) -> nn.TransformerEncoderLayer:
-    """Build a self-attention layer: 12 D^2 + 13 D parameters at an MLP of 4 D.
+@dataclass(frozen=True)
+class AttentionStack:
+    """Layers of self-attention: how many, and their shape; 12 D^2 + 13 D parameters at ratio 4."""
 
-    Args:
-        d_model: D.
-        n_heads: has to divide D, see `check_heads`.
-        mlp_ratio: width of the MLP over D.
-        p_drop: dropout of attention, MLP and residuals.
-        pre_norm: normalise what enters attention and MLP, not what leaves the residual.
-        activation: of the MLP.
-    """
-    return nn.TransformerEncoderLayer(
-        d_model,
-        n_heads,
-        mlp_ratio * d_model,
-        p_drop,
-        activation=activation,
-        batch_first=True,
-        norm_first=pre_norm,
-    )
+    n_layers: int
+    n_heads: int
+    mlp_ratio: int  # width of the MLP over D
+    p_drop: float  # of attention, MLP and residuals
+    pre_norm: bool = False  # normalise what enters attention and MLP, not what leaves the residual
+    activation: Literal["relu", "gelu"] = "relu"
+
+    def layers(self, d_model: int) -> nn.ModuleList:
+        """Build layers that start apart.
+
+        Raises:
+            BadConfig: the number of heads does not divide the width.
+        """
+        return nn.ModuleList(self._layer(d_model) for _ in range(self.n_layers))
+
+    def encoder(self, d_model: int, *, last_norm: bool = False) -> nn.TransformerEncoder:
+        """Build layers that start alike, copies of one, and perhaps a norm behind them.
+
+        Raises:
+            BadConfig: the number of heads does not divide the width.
+        """
+        norm = nn.LayerNorm(d_model) if last_norm else None
+        layer = self._layer(d_model)
+        return nn.TransformerEncoder(layer, self.n_layers, norm, enable_nested_tensor=False)
+
+    def _layer(self, d_model: int) -> nn.TransformerEncoderLayer:
+        check_heads(self.n_heads, d_model)
+        return nn.TransformerEncoderLayer(
+            d_model,
+            self.n_heads,
+            self.mlp_ratio * d_model,
+            self.p_drop,
+            activation=self.activation,
+            batch_first=True,
+            norm_first=self.pre_norm,
+        )
 
 
 def blank(tokens: Sequence[Tokens], available: Tensor) -> tuple[list[Tensor], list[Tensor]]:

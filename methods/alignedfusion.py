@@ -82,7 +82,7 @@ class IntermediateToken(Fusion):
         D, n_sets = task.d_model, len(is_report)
         self.it_update = config.it_update
         self.token = learned_tokens(D)  # t_int
-        self.stacks = nn.ModuleList(config.stack.build(D) for _ in range(n_sets))
+        self.stacks = nn.ModuleList(config.stack.layers(D) for _ in range(n_sets))
         self.absent = nn.ParameterDict(
             {str(s): learned_tokens(D) for s in range(n_sets) if not is_report[s]}
         )

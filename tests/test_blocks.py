@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import nn
 
 from bench.blocks import (
+    AttentionStack,
     Distance,
     attend,
     check_heads,
@@ -17,7 +18,6 @@ from bench.blocks import (
     learned_tokens,
     masked_mean,
     mean_where,
-    transformer_layer,
 )
 from bench.errors import BadConfig
 
@@ -77,21 +77,33 @@ def test_attention_reads_available_tokens_alone() -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_a_transformer_layer_has_its_parts_in_the_order_asked_for(
-    activation: Literal["relu", "gelu"],
+@pytest.mark.parametrize("pre_norm", [False, True])
+def test_a_layer_has_its_parts_in_the_order_asked_for(
+    activation: Literal["relu", "gelu"], pre_norm: bool
 ) -> None:
     x = torch.randn(2, 5, 8)
-    for pre_norm in (False, True):
-        layer = transformer_layer(
-            8, 2, mlp_ratio=4, p_drop=0.0, pre_norm=pre_norm, activation=activation
-        )
-        act = torch.relu if activation == "relu" else nn.functional.gelu
-        if pre_norm:
-            h = layer.norm1(x)
-            h = x + attend(layer.self_attn, h, h)
-            expected = h + layer.linear2(act(layer.linear1(layer.norm2(h))))
-        else:
-            h = layer.norm1(x + attend(layer.self_attn, x, x))
-            expected = layer.norm2(h + layer.linear2(act(layer.linear1(h))))
-        torch.testing.assert_close(layer(x), expected)
-        assert sum(p.numel() for p in layer.parameters()) == 12 * 8**2 + 13 * 8
+    layer: Any = AttentionStack(1, 2, 4, 0.0, pre_norm, activation).layers(8)[0]
+    act = torch.relu if activation == "relu" else nn.functional.gelu
+    if pre_norm:
+        h = layer.norm1(x)
+        h = x + attend(layer.self_attn, h, h)
+        expected = h + layer.linear2(act(layer.linear1(layer.norm2(h))))
+    else:
+        h = layer.norm1(x + attend(layer.self_attn, x, x))
+        expected = layer.norm2(h + layer.linear2(act(layer.linear1(h))))
+    torch.testing.assert_close(layer(x), expected)
+    assert sum(p.numel() for p in layer.parameters()) == 12 * 8**2 + 13 * 8
+
+
+def test_layers_start_apart_and_those_of_an_encoder_alike() -> None:
+    stack = AttentionStack(2, 2, 4, 0.0)
+    encoder = stack.encoder(8, last_norm=True)
+    pairs: Any = ((stack.layers(8), False), (encoder.layers, True))
+    for (one, other), alike in pairs:
+        assert torch.equal(one.linear1.weight, other.linear1.weight) is alike
+    x = torch.randn(2, 5, 8)
+    expected = nn.functional.layer_norm(encoder.layers[1](encoder.layers[0](x)), (8,))
+    torch.testing.assert_close(encoder(x), expected)
+    assert stack.encoder(8).norm is None
+    with pytest.raises(BadConfig, match="heads must divide the width 9, got 2"):
+        stack.layers(9)

@@ -9,7 +9,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.blocks import attend
+from bench.blocks import AttentionStack, attend
 
 AttentionKind = Literal["plain", "mhca"]
 
@@ -53,3 +53,10 @@ class SandwichLayer(nn.Module):
         x = self.norm_a(h)
         h = h + self.norm_b(attend(self.attention, x, x, valid))
         return h + self.norm_d(self.feed_forward(self.norm_c(h)))
+
+
+def query_decoder(d_model: int, stack: AttentionStack) -> nn.TransformerDecoder:
+    """Build post-norm layers in which queries attend to tokens, and a last norm (MCMoE)."""
+    shape = d_model, stack.n_heads, stack.mlp_ratio * d_model, stack.p_drop
+    layer = nn.TransformerDecoderLayer(*shape, stack.activation, batch_first=True)
+    return nn.TransformerDecoder(layer, stack.n_layers, nn.LayerNorm(d_model))

@@ -1,12 +1,13 @@
 """Losses that bring features of one class together and keep others apart."""
 
-# B batch, D model width, K classes
+# B batch, Q queries, D model width, K classes
 
 from __future__ import annotations
 
 from typing import Literal
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -46,3 +47,19 @@ def prototype_losses(
         each = F.softplus(negative - similarity) * member  # (B, K)
         prototype_anchor = (each.sum(0) / count).mean()
     return F.cross_entropy(similarity, label), prototype_anchor
+
+
+def batch_hard_triplet(features: Tensor, *, margin: float = 1.0) -> Tensor:
+    """Return the batch-hard triplet loss of query features (B, Q, D), by cosine distance (MCMoE).
+
+    The label is the query: mean of relu(hardest positive - hardest negative + margin).
+    """
+    n_rows, n_queries, _ = features.shape
+    flat = F.normalize(rearrange(features, "b q d -> (b q) d"), dim=-1)
+    distance = 1.0 - flat @ flat.T
+    label = torch.arange(n_queries, device=flat.device).repeat(n_rows)
+    same = label[:, None] == label
+    itself = torch.eye(len(label), dtype=torch.bool, device=flat.device)
+    positive = distance.masked_fill(~same | itself, float("-inf")).amax(1)
+    negative = distance.masked_fill(same, float("inf")).amin(1)
+    return (positive - negative + margin).relu().mean()

@@ -1,6 +1,6 @@
 """Generate what is missing from what other modalities have."""
 
-# B batch, M modalities, D model width
+# B batch, M modalities, T tokens of a modality, S context tokens, D model width
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from bench.blocks import attend, learned_tokens, masked_mean
 
 Widths = tuple[int, int, int]
 
@@ -43,3 +45,64 @@ def generate_from_others(generators: Sequence[nn.Module] | nn.ModuleList, codes:
     others = [torch.cat([codes[:, :m], codes[:, m + 1 :]], 1) for m in range(codes.shape[1])]
     made = [generate(x.flatten(1)) for generate, x in zip(generators, others, strict=True)]
     return torch.stack(made, 1)
+
+
+class TokenGenerator(nn.Module):
+    """Generate the tokens of one modality from the available ones of the others (MCMoE).
+
+    A query that is not learned is zero, as in the official code: all the tokens that it generates
+    are equal, so one is computed and repeated, and the query rows of the first attention's weights
+    never learn.
+    """
+
+    query: Tensor
+
+    def __init__(self, d_model: int, n_tokens: int, *, n_heads: int, learned_query: bool = False):
+        super().__init__()
+        self.n_tokens = n_tokens
+        self.cross_attn = nn.ModuleList(
+            nn.MultiheadAttention(d_model, n_heads, batch_first=True) for _ in range(2)
+        )
+        self.gate = nn.Linear(2 * d_model, d_model)
+        if learned_query:
+            self.query = learned_tokens(n_tokens, d_model)
+        else:
+            self.register_buffer("query", torch.zeros(1, d_model), persistent=False)
+
+    def forward(self, context: Tensor, present: Tensor) -> Tensor:
+        """Return tokens (B, T, D) from context tokens (B, S, D) that are present (B, S)."""
+        generated = self.attend(self.query.expand(len(context), -1, -1), context, present)
+        return generated.expand(-1, self.n_tokens, -1)
+
+    def attend(self, query: Tensor, context: Tensor, present: Tensor) -> Tensor:
+        """Attend twice, without residual, norm or dropout; gate by the means of both.
+
+        Queries (B, T, D) give tokens (B, T, D); every row needs a present context token.
+        """
+        for attention in self.cross_attn:
+            query = attend(attention, query, context, present)
+        means = torch.cat([query.mean(1), masked_mean(context, present)], dim=-1)
+        return self.gate(means).sigmoid()[:, None] * query
+
+
+def generate_missing(
+    encoded: Sequence[Tensor], available: Tensor, generators: nn.ModuleList
+) -> list[Tensor]:
+    """Fill in missing modalities from the available ones, never from filled ones.
+
+    Args:
+        encoded: M tensors (B, T_m, D), finite; what is not available is not read.
+        available: (B, M) bool.
+        generators: M of `TokenGenerator`; none: zeros stand in.
+
+    Returns:
+        M tensors (B, T_m, D).
+    """
+    there = [available[:, m, None] for m in range(len(encoded))]  # (B, 1)
+    made: Sequence[Tensor] = [torch.zeros_like(x) for x in encoded]
+    if generators:
+        context = torch.cat(list(encoded), dim=1)  # (B, S, D)
+        slots = [seen.expand(-1, x.shape[1]) for seen, x in zip(there, encoded, strict=True)]
+        made = [generate(context, torch.cat(slots, dim=1)) for generate in generators]
+    triples = zip(there, encoded, made, strict=True)
+    return [torch.where(seen[..., None], x, new) for seen, x, new in triples]

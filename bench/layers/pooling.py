@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from bench.blocks import masked_mean
 
@@ -28,3 +29,9 @@ def pool_sets(sets: Sequence[Tensor], used: Sequence[Tensor], by: PoolRule = "to
     means = [masked_mean(x, u) for x, u in zip(sets, used, strict=True)]
     there = torch.stack([u.any(1) for u in used], 1)  # (B, M)
     return masked_mean(torch.stack(means, 1), there)
+
+
+def to_shortest(sets: Sequence[Tensor]) -> list[Tensor]:
+    """Average the tokens of longer sets to the length of the shortest: M tensors (B, T, D)."""
+    shortest = min(x.shape[1] for x in sets)
+    return [F.adaptive_avg_pool1d(x.mT, shortest).mT for x in sets]

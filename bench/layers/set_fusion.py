@@ -9,42 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bench.blocks import Head, check_heads, learned_tokens, masked_mean, transformer_layer
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Layers of pre-norm self-attention: how many, and their shape."""
-
-    n_layers: int
-    heads: int
-    mlp_ratio: int  # width of the MLP over D
-    p_drop: float
-
-    def build(self, d_model: int) -> nn.ModuleList:
-        """Build the layers.
-
-        Raises:
-            BadConfig: the number of heads does not divide the width.
-        """
-        check_heads(self.heads, d_model)
-        return nn.ModuleList(self._layer(d_model) for _ in range(self.n_layers))
-
-    def _layer(self, d_model: int) -> nn.Module:
-        return transformer_layer(
-            d_model,
-            self.heads,
-            mlp_ratio=self.mlp_ratio,
-            p_drop=self.p_drop,
-            pre_norm=True,
-            activation="gelu",
-        )
+from bench.blocks import AttentionStack, Head, learned_tokens, masked_mean
 
 
 class Fusion(nn.Module, ABC):
@@ -78,10 +48,10 @@ class JointAttention(Fusion):
 
     keeps_unknown = False
 
-    def __init__(self, n_sets: int, d_model: int, n_classes: int, stack: Stack):
+    def __init__(self, n_sets: int, d_model: int, n_classes: int, stack: AttentionStack):
         super().__init__()
         self.modality = learned_tokens(n_sets, d_model)
-        self.layers = stack.build(d_model)
+        self.layers = stack.layers(d_model)
         self.head = Head(d_model, d_model, n_classes)
 
     def forward(self, sets: Sequence[Tensor], there: Sequence[Tensor]) -> list[Tensor]:
