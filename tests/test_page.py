@@ -294,7 +294,8 @@ def title_in_chromium(page: str, folder: Path, width: int) -> str:
     path.write_text(page, encoding="utf-8")
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
     flags += " --disable-background-networking --disable-component-update --dump-dom"
-    flags += f" --hide-scrollbars --enable-logging=stderr --window-size={width},900 --proxy-server=127.0.0.1:9"
+    flags += f" --hide-scrollbars --enable-logging=stderr --window-size={width},900"
+    flags += " --proxy-server=127.0.0.1:9"  # a request finds nobody and is an error
     done = subprocess.run(
         [CHROMIUM, *flags.split(), f"--user-data-dir={folder / 'profile'}", path.as_uri()],
         capture_output=True,
