@@ -4,8 +4,8 @@ A gated cross-attention generator per modality fills in its tokens from those av
 modality's tokens pass through the experts of all modalities, mixed by a soft router per token. In
 training, what was hidden guides the generated tokens (squared error) and the mixed ones (KL).
 
-Source: "MCMoE: completing missing modalities with a mixture of experts", AAAI 2026
-(arXiv 2511.17397), for action quality assessment; the official code is followed.
+Source: Xu et al., "MCMoE: Completing Missing Modalities with Mixture of Experts for Incomplete
+Multimodal Action Quality Assessment", AAAI 2026 (arXiv 2511.17397); the official code is followed.
 
 Departures (the source regresses one score from equally long sequences of features):
 - Classification: one query per class, read out on the diagonal, and cross-entropy instead of the
@@ -87,7 +87,8 @@ class MCMoE(Method):
     name = "mcmoe"
     display_name = "MCMoE"
     reference = Reference(
-        title="MCMoE: completing missing modalities with a mixture of experts",
+        title="MCMoE: Completing Missing Modalities with Mixture of Experts for Incomplete "
+        "Multimodal Action Quality Assessment",
         authors="Xu et al.",
         year=2026,
         venue="AAAI",
