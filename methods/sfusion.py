@@ -34,9 +34,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, check_available
-from bench.blocks import Head, Projection
+from bench.blocks import AttentionStack, Head, Projection, check_heads, learned_tokens
 from bench.data import Task, Tokens
-from bench.errors import BadConfig
+from bench.layers.pooling import pool_positions
+from bench.layers.positions import sinusoidal_table
 from bench.method import Config, Method, Prediction, Progress, Reference
 
 if TYPE_CHECKING:
@@ -61,43 +62,6 @@ class SFusionConfig(Config):
     dropout: DropoutLaw = Field("uniform", description="modalities dropped in training; ours")
 
 
-def position_table(n_positions: int, d_model: int) -> Tensor:
-    """Return the sinusoidal table: sin at even and cos at odd channels.
-
-    Value (t, j) is sin or cos of t / 10000^(2 floor(j / 2) / D), rounded to float32.
-
-    Returns:
-        (n_positions, D).
-    """
-    position = torch.arange(n_positions, dtype=torch.float64)[:, None]
-    channel = torch.arange(d_model, dtype=torch.float64)
-    angle = position / 10000 ** (2 * (channel / 2).floor() / d_model)
-    return torch.where(channel % 2 == 0, angle.sin(), angle.cos()).float()
-
-
-def pool_positions(x: Tensor, valid: Tensor, n_positions: int) -> Tensor:
-    """Average the valid tokens of each of P adaptive bins; they overlap if P does not divide T.
-
-    A bin without valid tokens takes the mean of all valid ones; without any it is zero.
-
-    Args:
-        x: (B, T, D), finite.
-        valid: (B, T) bool.
-        n_positions: P.
-
-    Returns:
-        (B, P, D).
-    """
-    n_tokens = x.shape[1]
-    token = torch.arange(n_tokens, device=x.device)
-    index = torch.arange(n_positions, device=x.device)[:, None]
-    first = index * n_tokens // n_positions
-    last = -(-(index + 1) * n_tokens // n_positions)  # rounded up, exclusive
-    chosen = ((first <= token) & (token < last)) & valid[:, None]  # (B, P, T)
-    chosen = torch.where(chosen.any(2, keepdim=True), chosen, valid[:, None])
-    return chosen.to(x.dtype) @ x / chosen.sum(2, keepdim=True).clamp(min=1)
-
-
 class FusionBlock(nn.Module):
     """Weigh the modalities at every position and channel by what self-attention finds."""
 
@@ -114,17 +78,14 @@ class FusionBlock(nn.Module):
             self.to_logits = nn.Linear(d_model, d_model, bias=False)
         if not config.attention:
             return
-        d_ffn, pre_ln = config.ffn_factor * d_model, config.pre_ln
-        layer = nn.TransformerEncoderLayer(
-            d_model, config.heads, d_ffn, config.p_drop, batch_first=True, norm_first=pre_ln
-        )
-        # It copies the layer: all start identical, as in the official code.
-        self.encoder = nn.TransformerEncoder(layer, config.n_layers, enable_nested_tensor=False)
+        shape = config.n_layers, config.heads, config.ffn_factor, config.p_drop
+        # Its layers are copies of one and start alike, as in the official code.
+        self.encoder = AttentionStack(*shape, pre_norm=config.pre_ln).encoder(d_model)
         self.dropout = nn.Dropout(config.p_drop)
-        table = position_table(n_modalities * config.n_positions, d_model)
+        table = sinusoidal_table(n_modalities * config.n_positions, d_model)
         self.register_buffer("position_table", table, persistent=False)
         if config.modality_embedding:
-            self.modality_embedding = nn.Parameter(torch.randn(n_modalities, 1, d_model) * 0.02)
+            self.modality_embedding = learned_tokens(n_modalities, 1, d_model)
 
     def forward(self, tokens: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
         """Fuse tokens (B, M, P, D), zero where absent, to (B, P, D); also return the weights.
@@ -193,11 +154,7 @@ class SFusion(Method):
     def __init__(self, task: Task, config: SFusionConfig):
         super().__init__(task, config)
         self.config: SFusionConfig = config
-        if task.d_model % config.heads:
-            raise BadConfig(
-                f"sfusion: heads must divide the width {task.d_model}, got {config.heads}; "
-                "choose another number of heads or another d_model"
-            )
+        check_heads(config.heads, task.d_model, "sfusion: heads")
         self.projection = Projection(task)
         self.block = FusionBlock(task.n_modalities, task.d_model, config)
         d_hidden = max(1, round(config.head_factor * task.d_model))

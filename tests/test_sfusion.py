@@ -15,14 +15,9 @@ from torch import Tensor
 from bench.availability import subset_name, subsets
 from bench.data import TokenSpec
 from bench.errors import BadConfig
-from bench.methods.sfusion import (
-    PLUGIN,
-    FusionBlock,
-    SFusion,
-    SFusionConfig,
-    pool_positions,
-    position_table,
-)
+from bench.layers.pooling import pool_positions
+from bench.layers.positions import sinusoidal_table
+from bench.methods.sfusion import PLUGIN, FusionBlock, SFusion, SFusionConfig
 from tests.toy_tokens import (
     image,
     make_progress,
@@ -83,7 +78,7 @@ def close(found: Tensor, expected: Tensor | np.ndarray) -> None:
 def test_position_table_equals_the_reference(shared: Path) -> None:
     expected = np.load(shared / "golden/sfusion_pe_table.npz")["pe_T147_D128"][0]
     torch.testing.assert_close(
-        position_table(147, 128), torch.tensor(expected), rtol=0.0, atol=1e-6
+        sinusoidal_table(147, 128), torch.tensor(expected), rtol=0.0, atol=1e-6
     )
 
 

@@ -35,3 +35,26 @@ def to_shortest(sets: Sequence[Tensor]) -> list[Tensor]:
     """Average the tokens of longer sets to the length of the shortest: M tensors (B, T, D)."""
     shortest = min(x.shape[1] for x in sets)
     return [F.adaptive_avg_pool1d(x.mT, shortest).mT for x in sets]
+
+
+def pool_positions(x: Tensor, valid: Tensor, n_positions: int) -> Tensor:
+    """Average the valid tokens of each of P adaptive bins; they overlap if P does not divide T.
+
+    A bin without valid tokens takes the mean of all valid ones; without any it is zero.
+
+    Args:
+        x: (B, T, D), finite.
+        valid: (B, T) bool.
+        n_positions: P.
+
+    Returns:
+        (B, P, D).
+    """
+    n_tokens = x.shape[1]
+    token = torch.arange(n_tokens, device=x.device)
+    index = torch.arange(n_positions, device=x.device)[:, None]
+    first = index * n_tokens // n_positions
+    last = -(-(index + 1) * n_tokens // n_positions)  # rounded up, exclusive
+    chosen = ((first <= token) & (token < last)) & valid[:, None]  # (B, P, T)
+    chosen = torch.where(chosen.any(2, keepdim=True), chosen, valid[:, None])
+    return chosen.to(x.dtype) @ x / chosen.sum(2, keepdim=True).clamp(min=1)
