@@ -27,29 +27,33 @@ Departures:
 - `table4` rebuilds the parameter count of CMML's Table 4 alone: without encoders r and s coincide.
 """
 
-# B batch, M modalities, P pairs of modalities, T tokens, D model width, K classes
+# B batch, M modalities, P pairs of modalities, D model width, K classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.availability import DropoutLaw, check_available
 from bench.blocks import Head, Projection, masked_mean
 from bench.data import Task, Tokens
+from bench.layers.completion import named_codes
+from bench.layers.shared_features import (
+    MissingFill,
+    PairRule,
+    alignment,
+    domain_classification,
+    donor_weights,
+    modality_pairs,
+)
 from bench.method import Capabilities, Config, Method, Prediction, Progress, Reference
 
 if TYPE_CHECKING:
     import optuna
-
-MissingFill = Literal["mean", "first", "zero"]
-PairRule = Literal["ring", "all"]
 
 
 class ShaSpecConfig(Config):
@@ -95,66 +99,6 @@ class Composition(nn.Module):
         """Compose features of the same shape (..., D)."""
         projected = self.linear(torch.cat([shared, specific], -1))
         return shared + projected if self.residual else projected
-
-
-def donor_weights(
-    available: Tensor, rule: MissingFill, generator: torch.Generator | None = None
-) -> Tensor:
-    """Return what each available modality lends to the missing ones, (B, M); see `missing_fill`.
-
-    With a generator, `first` means a random one.
-    """
-    if rule == "mean":
-        return available / available.sum(1, keepdim=True)
-    if rule == "zero":
-        return torch.zeros_like(available)
-    score = available.float()
-    if generator is not None:
-        score = score * (1 + torch.rand(score.shape, generator=generator).to(score.device))
-    return F.one_hot(score.argmax(1), score.shape[1])
-
-
-def modality_pairs(n_modalities: int, rule: PairRule) -> list[tuple[int, int]]:
-    """List the pairs whose shared features are compared; two modalities make one pair."""
-    if rule == "all" or n_modalities == 2:
-        return list(combinations(range(n_modalities), 2))
-    return [(m, (m + 1) % n_modalities) for m in range(n_modalities)]
-
-
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": lambda left, right: (left - right).abs().mean(-1),
-    "mse": lambda left, right: (left - right).square().mean(-1),
-    "kl": lambda left, right: F.kl_div(  # KL(left || right) of their softmaxes
-        right.log_softmax(-1), left.log_softmax(-1), reduction="none", log_target=True
-    ).sum(-1),
-}
-
-
-def alignment(shared: Tensor, available: Tensor, pairs: Tensor, distance: str) -> Tensor:
-    """Sum over pairs the mean distance of the cases that have both modalities (eq. 8).
-
-    Args:
-        shared: (B, M, D), neither side detached.
-        available: (B, M) bool; a pair that no case has adds 0.
-        pairs: (2, P) long.
-        distance: a key of `DISTANCES`.
-    """
-    left, right = pairs
-    both = available[:, left] & available[:, right]  # (B, P)
-    apart = DISTANCES[distance](shared[:, left], shared[:, right])  # (B, P)
-    return (torch.where(both, apart, 0.0).sum(0) / both.sum(0).clamp(min=1)).sum()
-
-
-def domain_classification(logits: Tensor, available: Tensor, target: Tensor) -> Tensor:
-    """Return the mean cross-entropy of guessing modalities, over the available ones.
-
-    Args:
-        logits: (B, M, M), the last axis over the guesses.
-        available: (B, M) bool.
-        target: (M, M) probability of each guess; the identity tells, 1/M confuses.
-    """
-    surprise = -(target * logits.log_softmax(-1)).sum(-1)  # (B, M)
-    return torch.where(available, surprise, 0.0).sum() / available.sum()
 
 
 class ShaSpec(Method):
@@ -232,12 +176,8 @@ class ShaSpec(Method):
         completed = torch.where(available[..., None], composed, loan)  # (B, M, D)
         joint = completed.flatten(1) if self.config.joint == "concat" else completed.mean(1)
         fused = self.head.hidden(joint).relu()
-        representations = {
-            f"completed.{spec.name}": completed[:, m, None]  # (B, 1, D)
-            for m, spec in enumerate(self.task.modalities)
-        }
         logits = self.head.out(self.head.dropout(fused))
-        return Prediction(logits, representations | {"fused": fused})
+        return Prediction(logits, named_codes(self.task, completed) | {"fused": fused})
 
     def forward(self, tokens: Sequence[Tokens], available: Tensor) -> Prediction:
         """Predict from what is available."""

@@ -14,17 +14,14 @@ from torch import Tensor
 
 from bench.availability import subsets
 from bench.data import Task, Tokens, TokenSpec
-from bench.method import Progress
-from bench.methods.shaspec import (
-    PLUGIN,
-    Composition,
-    ShaSpec,
-    ShaSpecConfig,
+from bench.layers.shared_features import (
     alignment,
     domain_classification,
     donor_weights,
     modality_pairs,
 )
+from bench.method import Progress
+from bench.methods.shaspec import PLUGIN, Composition, ShaSpec, ShaSpecConfig
 
 SWIN_T = 27_519_354
 SHAPES = ((5, 6), (3, 4), (1, 7))  # (T, C) of each modality
