@@ -26,7 +26,7 @@ Departures:
 - `expert_lr_factor` slows the experts against the gate by raising the gate's rate.
 """
 
-# B batch, M modalities, D model width, F width of the gate's features, K classes
+# B batch, M modalities, D model width, K classes
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bench.availability import check_available
-from bench.blocks import Projection, masked_mean
+from bench.blocks import Projection, masked_mean, mean_where
 from bench.data import Task, Tokens
+from bench.layers.experts import Gate, GateKind, mix_by_case
+from bench.layers.nested_pairs import Hinge, more_vs_fewer, nested_pair
 from bench.method import (
     Capabilities,
     Config,
@@ -55,21 +57,16 @@ from bench.method import (
 if TYPE_CHECKING:
     import optuna
 
-D_OWN_GATE = 128  # supplement, Table A1
-N_CANDIDATES = 64  # pairs tried at once; the law accepts at least one of nine
-
 
 class SimMLMConfig(Config):
     """Settings; what the paper leaves open for classification is ours."""
 
     p_drop: float = Field(0.5, ge=0, lt=1, description="dropout of the experts; ours")
     lambda_rank: float = Field(0.1, ge=0, description="weight of the rank loss; the paper's lambda")
-    hinge: Literal["sample", "batch"] = Field(
-        "sample", description="`batch` is zero as soon as the average is in order"
-    )
+    hinge: Hinge = Field("sample", description="`batch`: zero once the average is in order")
     expert_share: float = Field(0.5, ge=0, lt=1, description="of the epochs, all experts; ours")
     expert_lr_factor: float = Field(1.0, gt=0, description="over the gate's, in the joint stage")
-    gate: Literal["learned", "static", "uniform"] = "learned"
+    gate: GateKind = "learned"
     gate_input: Literal["shared", "own"] = Field("shared", description="`own`: supplement, A1")
     gate_factor: float = Field(1.0, gt=0, description="hidden width of the gate over D; ours")
     mixing: Literal["logits", "features"] = "logits"
@@ -77,116 +74,6 @@ class SimMLMConfig(Config):
     cmml_compat: bool = Field(
         False, description="a picture projection per table that nothing uses, as CMML counted"
     )
-
-
-def nested_pair(observed: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw nested subsets of what each row has, by the law of the official sampler.
-
-    That sampler draws two non-empty subsets uniformly until one lies strictly inside the other and
-    the first is not the full set. So each nested pair has weight 2 (either may come first), and 1
-    if the larger is full. Here each modality falls into neither, `more` alone or both, uniformly;
-    a full `more` is kept half the time.
-
-    Args:
-        observed: (B, M) bool, at least one True per row.
-        generator: CPU generator; the draw does not depend on the device.
-
-    Returns:
-        more and fewer, (B, M) bool each; both are the row's `observed` if it has one modality.
-    """
-    present = observed.cpu()
-    more, fewer = present.clone(), present.clone()
-    waiting = (present.sum(1) > 1).nonzero().flatten()
-    while len(waiting):
-        has = present[waiting]  # (W, M)
-        state = torch.randint(0, 3, (N_CANDIDATES, *has.shape), generator=generator)
-        coin = torch.randint(0, 2, (N_CANDIDATES, len(has)), generator=generator).bool()
-        larger, smaller = (state > 0) & has, (state == 2) & has
-        is_full = (larger == has).all(2)
-        accepted = smaller.any(2) & (larger & ~smaller).any(2) & (~is_full | coin)
-        first = accepted.int().argmax(0)  # (W,), the first candidate that the law takes
-        drawn, row = accepted.any(0), torch.arange(len(has))
-        more[waiting[drawn]] = larger[first, row][drawn]
-        fewer[waiting[drawn]] = smaller[first, row][drawn]
-        waiting = waiting[~drawn]
-    return more.to(observed.device), fewer.to(observed.device)
-
-
-def mix(scores: Tensor, expert_logits: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
-    """Weigh the available experts by a softmax of their scores.
-
-    Args:
-        scores: (B, M) of the gate.
-        expert_logits: (B, M, K); content of unavailable experts is never read.
-        available: (B, M) bool, at least one True per row.
-
-    Returns:
-        logits (B, K), and weights (B, M): sum 1, exactly 0 where not available.
-    """
-    weights = torch.where(available, scores, float("-inf")).softmax(1)
-    kept = torch.where(available[..., None], expert_logits, 0.0)  # 0 * NaN would be NaN
-    return (weights[..., None] * kept).sum(1), weights
-
-
-def more_vs_fewer(
-    ce_more: Tensor, ce_fewer: Tensor, paired: Tensor, *, hinge: Literal["sample", "batch"]
-) -> tuple[Tensor, Tensor]:
-    """Return the task loss and the unweighted rank loss of a batch of pairs.
-
-    The gradient of the hinge flows through both terms, as in the official code.
-
-    Args:
-        ce_more: (B,) cross-entropy with more modalities.
-        ce_fewer: (B,) with fewer.
-        paired: (B,) bool; False: both are one subset, which counts once.
-        hinge: per case, or of the batch means.
-    """
-    task = (ce_more + torch.where(paired, ce_fewer, 0.0)).mean()
-    if hinge == "sample":
-        return task, (ce_more - ce_fewer).relu().mean()
-    return task, (ce_more.mean() - ce_fewer.mean()).relu()
-
-
-class Gate(nn.Module):
-    """Score the modalities: learned from what is available, learned constants, or all alike."""
-
-    def __init__(self, task: Task, config: SimMLMConfig):
-        super().__init__()
-        self.kind, M, D = config.gate, task.n_modalities, task.d_model
-        self.own: nn.ModuleList | None = None
-        if config.gate == "static":
-            self.constant = nn.Parameter(torch.zeros(M))
-        elif config.gate == "learned" and config.gate_input == "own":
-            self.own = nn.ModuleList(_small_network(spec.d_token) for spec in task.modalities)
-            self.score: nn.Module = nn.Linear(M * D_OWN_GATE, M)
-        elif config.gate == "learned":
-            d_first = max(2, round(config.gate_factor * D))
-            first, second = nn.Linear(M * D, d_first), nn.Linear(d_first, d_first // 2)
-            last = nn.Linear(d_first // 2, M)
-            self.score = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), last)
-
-    def features(self, tokens: Sequence[Tokens], pooled: Tensor, available: Tensor) -> Tensor:
-        """Return (B, M, F), what the gate knows of each modality: the experts' input or its own."""
-        if self.own is None:
-            return pooled
-        each = [
-            network(masked_mean(t.values, t.valid & available[:, m, None]))
-            for m, (network, t) in enumerate(zip(self.own, tokens, strict=True))
-        ]
-        return torch.stack(each, dim=1)
-
-    def forward(self, features: Tensor, available: Tensor) -> Tensor:
-        """Score: (B, M, F) and (B, M) bool to (B, M); what is not available is seen as zero."""
-        if self.kind == "uniform":
-            return torch.zeros_like(available, dtype=features.dtype)
-        if self.kind == "static":
-            return self.constant.expand(len(features), -1)
-        return self.score(torch.where(available[..., None], features, 0.0).flatten(1))
-
-
-def _small_network(d_token: int) -> nn.Module:
-    first, second = nn.Linear(d_token, D_OWN_GATE), nn.Linear(D_OWN_GATE, D_OWN_GATE)
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
 
 
 class SimMLM(Method):
@@ -237,7 +124,8 @@ class SimMLM(Method):
         )
         n_heads = 1 if config.mixing == "features" else M
         self.heads = nn.ModuleList(nn.Linear(D // 2, K) for _ in range(n_heads))
-        self.gate = Gate(task, config)
+        own = config.gate_input == "own"
+        self.gate = Gate(task, kind=config.gate, own_input=own, factor=config.gate_factor)
         images = [spec for spec in task.modalities if spec.kind == "image"]
         n_tables = sum(spec.kind == "table" for spec in task.modalities)
         if config.cmml_compat and images and n_tables:
@@ -251,7 +139,7 @@ class SimMLM(Method):
         check_available(available, self.task.n_modalities)
         projected, pooled, expert_logits = self.run_experts(tokens, available)
         features = self.gate.features(tokens, pooled, available)
-        logits, weights = mix(self.gate(features, available), expert_logits, available)
+        logits, weights = mix_by_case(self.gate(features, available), expert_logits, available)
         representations = {f"tokens.{m}": x for m, x in enumerate(projected)}
         representations["fused"] = (weights[..., None] * pooled).sum(1)
         representations |= {"expert_logits": expert_logits, "weights": weights}
@@ -285,11 +173,10 @@ class SimMLM(Method):
         if progress.stage in names:
             m = names.index(progress.stage)
             ce = progress.cross_entropy(expert_logits[:, m], label, reduction="none")
-            has = observed[:, m]
-            return {"expert": torch.where(has, ce, 0.0).sum() / has.sum().clamp(min=1)}
+            return {"expert": mean_where(ce, observed[:, m])}
         features = self.gate.features(tokens, pooled, observed)
         pair = self.draw_pair(observed, progress)
-        mixed = [mix(self.gate(features, each), expert_logits, each)[0] for each in pair]
+        mixed = [mix_by_case(self.gate(features, each), expert_logits, each)[0] for each in pair]
         ce_more, ce_fewer = (progress.cross_entropy(x, label, reduction="none") for x in mixed)
         paired = (pair[0] != pair[1]).any(1)
         task, ranking = more_vs_fewer(ce_more, ce_fewer, paired, hinge=self.config.hinge)

@@ -13,15 +13,10 @@ import torch
 from torch import Tensor
 
 from bench.data import Task
+from bench.layers.experts import mix_by_case
+from bench.layers.nested_pairs import more_vs_fewer, nested_pair
 from bench.method import Progress
-from bench.methods.simmlm import (
-    PLUGIN,
-    SimMLM,
-    SimMLMConfig,
-    mix,
-    more_vs_fewer,
-    nested_pair,
-)
+from bench.methods.simmlm import PLUGIN, SimMLM, SimMLMConfig
 from tests.toy_tokens import (
     gradient_names,
     image,
@@ -94,7 +89,7 @@ def test_mixing_agrees_with_the_official_gate(shared: Path) -> None:
     }
     for k in range(2):  # the official gate has one softmax per class
         voxels = golden["expert_out_crop"][:, :, k].flatten(2)
-        mixed, weights = mix(golden["router_raw"][:, :, k], voxels, golden["present"])
+        mixed, weights = mix_by_case(golden["router_raw"][:, :, k], voxels, golden["present"])
         torch.testing.assert_close(weights, golden["weights"][:, :, k], rtol=1e-5, atol=1e-5)
         expected = golden["mixed_crop"][:, k].flatten(1)
         torch.testing.assert_close(mixed, expected, rtol=1e-5, atol=1e-5)
@@ -114,7 +109,9 @@ def test_pair_loss_and_its_gradients_agree_with_the_reference(shared: Path) -> N
 
     def cross_entropy(available: Tensor, kind: str) -> Tensor:
         seen = (golden["pooled"] * available[..., None]).flatten(1)
-        logits, weights = mix(seen @ weight["gate_W"].T + weight["gate_b"], experts, available)
+        logits, weights = mix_by_case(
+            seen @ weight["gate_W"].T + weight["gate_b"], experts, available
+        )
         torch.testing.assert_close(weights, golden[f"w_{kind}"], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(logits, golden[f"logits_{kind}"], rtol=1e-5, atol=1e-5)
         return torch.nn.functional.cross_entropy(logits, golden["label"], reduction="none")
