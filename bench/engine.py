@@ -331,8 +331,9 @@ def _optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
             weight_decay=decay,
             max_grad_norm=group.max_grad_norm,
         )
-    add(list(model.encoders.parameters()), lr_factor=recipe.encoder_lr_factor)
-    add(list(model.method.parameters()))
+    if recipe.encoder_lr_factor != 1.0:  # each group costs a call of its own in every step
+        add(list(model.encoders.parameters()), lr_factor=recipe.encoder_lr_factor)
+    add(list(model.parameters()))
     return torch.optim.Adam(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 
 
