@@ -13,7 +13,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.fixture
-def plugin(tmp_path) -> Path:
+def plugin(tmp_path: Path) -> Path:
     text = README.read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "gated_sum.py"
