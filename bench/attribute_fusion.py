@@ -24,7 +24,7 @@ from bench.data import Task, Tokens
 from bench.layers.attribute_tokens import TokenSet
 from bench.layers.reconstruction import Reconstruction, Target
 from bench.layers.set_fusion import Fusion
-from bench.method import Config, Method, Prediction, Progress
+from bench.method import Config, Method, Prediction, Progress, Reference
 
 
 class AttributeFusionConfig(Config):
@@ -57,6 +57,13 @@ class AttributeFusion(Method):
         by_attribute: whether a table gives one token per attribute or one in all.
     """
 
+    reference = Reference(
+        title="AlignedFusion: Handling Missing Information in Reports and Inter-Modality "
+        "Information Imbalance",
+        authors="Li, Liu, Xu, Schüffler, Navab, Zhou",
+        year=2026,
+        venue="MIDL, under review",
+    )
     fusion: Fusion
 
     def __init__(

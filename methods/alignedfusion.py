@@ -45,7 +45,6 @@ from bench.blocks import learned_tokens, masked_mean
 from bench.data import Task
 from bench.errors import NotApplicable
 from bench.layers.set_fusion import Fusion, JointAttention
-from bench.method import Reference
 
 if TYPE_CHECKING:
     import optuna
@@ -134,13 +133,6 @@ class AlignedFusion(AttributeFusion):
 
     name = "alignedfusion"
     display_name = "AlignedFusion"
-    reference = Reference(
-        title="AlignedFusion: Handling Missing Information in Reports and Inter-Modality "
-        "Information Imbalance",
-        authors="Li, Liu, Xu, Schüffler, Navab, Zhou",
-        year=2026,
-        venue="MIDL, under review",
-    )
     config_class = AlignedFusionConfig
     presets: ClassVar = {
         "default": {},

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench.attribute_fusion import AttributeFusion, AttributeFusionConfig
 from bench.data import Task
 from bench.layers.set_fusion import JointAttention
-from bench.method import Reference
 
 if TYPE_CHECKING:
     import optuna
@@ -42,13 +41,6 @@ class SelfAttention(AttributeFusion):
 
     name = "self-attention"
     display_name = "Self-Attention"
-    reference = Reference(
-        title="AlignedFusion: Handling Missing Information in Reports and Inter-Modality "
-        "Information Imbalance",
-        authors="Li, Liu, Xu, Schüffler, Navab, Zhou",
-        year=2026,
-        venue="MIDL, under review",
-    )
     config_class = SelfAttentionConfig
     presets: ClassVar = {
         "default": {},
