@@ -13,12 +13,14 @@ from bench.blocks import (
     AttentionStack,
     Distance,
     attend,
+    blank,
     check_heads,
     distance,
     learned_tokens,
     masked_mean,
     mean_where,
 )
+from bench.data import Tokens
 from bench.errors import BadConfig
 
 NAN = float("nan")
@@ -28,6 +30,16 @@ def test_the_mean_of_tokens_reads_valid_ones_alone_and_is_zero_without_any() -> 
     x = torch.tensor([[[1.0], [5.0], [NAN]], [[NAN], [NAN], [NAN]]])
     valid = torch.tensor([[True, True, False], [False, False, False]])
     assert masked_mean(x, valid).tolist() == [[3.0], [0.0]]
+
+
+def test_what_may_not_be_read_is_blanked() -> None:
+    values, codes = torch.tensor([[[1.0], [NAN]], [[NAN], [2.0]]]), torch.zeros(2, 0)
+    valid = torch.tensor([[True, False], [True, True]])
+    tokens = Tokens(values, valid, torch.tensor([-1, -1]), codes.long(), codes)
+    blanked, there = blank([tokens, tokens], torch.tensor([[True, False], [False, False]]))
+    assert [each.flatten().tolist() for each in blanked] == [[1.0, 0.0, 0.0, 0.0], [0.0] * 4]
+    assert there[0].tolist() == [[True, False], [False, False]]
+    assert not there[1].any()
 
 
 def test_the_mean_of_chosen_entries_reads_them_alone_and_is_zero_without_any() -> None:

@@ -1,4 +1,8 @@
-"""Attention from one set of tokens to another, and within one."""
+"""Attention from one set of tokens to another, and within one.
+
+Sources: CMML (arXiv 2605.25968), equations 3, 7, 9 and 10, for `CrossAttention`; the official codes
+of RedCore and MCMoE for the others.
+"""
 
 # B batch, Q queries, T or L tokens, D model width
 

@@ -1,4 +1,4 @@
-"""Classifiers with several hidden layers."""
+"""Classifiers with several hidden layers, as in the official codes of RedCore and FusionM4Net."""
 
 # B batch, K classes
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 
 class Classifier(nn.Module):
-    """RedCore's: two hidden layers with dropout, then logits."""
+    """Two hidden layers with dropout, then logits (RedCore)."""
 
     def __init__(self, d_in: int, d_hidden: int, n_classes: int, *, p_drop: float):
         super().__init__()
@@ -38,7 +38,7 @@ class RowNorm(nn.BatchNorm1d):
 
 
 def branch(d_in: int, n_classes: int, *, widths: Sequence[int], p_drop: float) -> nn.Sequential:
-    """Build FusionM4Net's: hidden layers with normalisation, Swish and dropout, then logits."""
+    """Build hidden layers with normalisation, Swish and dropout, then logits (FusionM4Net)."""
     layers: list[nn.Module] = []
     for d_out in widths:
         layers += [nn.Linear(d_in, d_out), RowNorm(d_out), nn.SiLU(), nn.Dropout(p_drop)]

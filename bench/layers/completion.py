@@ -1,4 +1,7 @@
-"""What was completed: its names for figures, and losses that ask it to resemble the truth."""
+"""What was completed: its names for figures, and losses that ask it to resemble the truth.
+
+Sources: CMML (arXiv 2605.25968), equation 8; the official codes of RedCore and MCMoE.
+"""
 
 # B batch, M modalities, T tokens of a modality, D model width
 

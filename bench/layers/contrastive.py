@@ -1,4 +1,8 @@
-"""Losses that bring features of one class together and keep others apart."""
+"""Losses that bring features of one class together and keep others apart.
+
+Sources: CMML (arXiv 2605.25968), equations 12 and 13, where it is silent CFCML (arXiv 2603.20016);
+the official code of MCMoE for the triplets.
+"""
 
 # B batch, Q queries, D model width, K classes
 

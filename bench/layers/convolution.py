@@ -1,4 +1,7 @@
-"""Convolutions over tokens, or with token slots as channels."""
+"""Convolutions over tokens, or with token slots as channels.
+
+Source: the official code of MCMoE for the blocks; resampling is ours.
+"""
 
 # B batch, M modalities, C channels, T tokens, D model width
 

@@ -1,4 +1,7 @@
-"""Generate what is missing from what other modalities have."""
+"""Generate what is missing from what other modalities have.
+
+Sources: the official codes of RedCore (pooled codes) and MCMoE (tokens).
+"""
 
 # B batch, M modalities, T tokens of a modality, S context tokens, D model width
 

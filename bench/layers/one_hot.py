@@ -1,4 +1,4 @@
-"""Tables as zeros and ones, without anything learned."""
+"""Tables as zeros and ones, without anything learned: the patient data of FusionM4Net."""
 
 # B batch, T tokens, A attributes, F columns
 

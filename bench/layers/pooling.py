@@ -1,4 +1,8 @@
-"""Bring sets of tokens to one vector, or to a fixed number of positions."""
+"""Bring sets of tokens to one vector, or to a fixed number of positions.
+
+Sources: CMML (arXiv 2605.25968), equation 11, for `pool_sets`. The others are ours: they stand for
+what SFusion and MCMoE have from the start, positions that correspond.
+"""
 
 # B batch, M modalities, T tokens of a modality, P positions, D model width
 

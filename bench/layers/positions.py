@@ -1,4 +1,4 @@
-"""Positions that are not learned."""
+"""Positions that are not learned, as in the official codes of SFusion and MCMoE."""
 
 # T positions, D model width
 

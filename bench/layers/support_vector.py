@@ -1,4 +1,7 @@
-"""A support vector machine inside a network: fitted with scikit-learn, kept and run as arrays."""
+"""A support vector machine inside a network: fitted with scikit-learn, kept and run as arrays.
+
+FusionM4Net ends in one. Probabilities are not libsvm's own, which scikit-learn will not keep.
+"""
 
 # B batch, N cases, F features, S support vectors, P pairs of classes, K classes
 
