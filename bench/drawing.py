@@ -94,7 +94,7 @@ def styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def file_name(*parts: str) -> str:
-    """Join parts to the name of a file; what a file system may refuse becomes a dash."""
+    """Join parts to the name of a file; what file systems or LaTeX may refuse becomes a dash."""
     text = "-".join(part for part in parts if part)
-    kept = "".join(char if char.isalnum() or char in "+_-%." else "-" for char in text)
+    kept = "".join(char if char.isalnum() or char in "+_-." else "-" for char in text)
     return "-".join(piece for piece in kept.split("-") if piece)

@@ -144,9 +144,13 @@ def _drawings(
     options: ReportOptions,
     figures: Mapping[str, type[Figure]],
 ) -> Iterator[Drawing]:
-    """Draw every figure that finds something in this study."""
+    """Draw every figure that finds something in this study, each under a name of its own."""
+    counts: Counter[str] = Counter()
     for figure in figures.values():
-        yield from figure().draw(results, layouts, options)
+        for drawing in figure().draw(results, layouts, options):
+            counts[drawing.name] += 1
+            n = counts[drawing.name]  # tables that differ in their law alone share a title
+            yield drawing if n == 1 else replace(drawing, name=f"{drawing.name}-{n}")
 
 
 def _figures(include: Sequence[Path]) -> dict[str, type[Figure]]:

@@ -48,7 +48,7 @@ class MonotonicityFigure(Figure):
             metrics = [metric_named(name) for name in options.metrics]
             data = pd.DataFrame([line for metric in metrics for line in _lines(rows, metric)])
             if len(data):
-                name = file_name(self.name, layout.title)
+                name = file_name(self.name, rows.contents.layout.title)
                 drawings.append(Drawing(name, _figure(rows, metrics, data), data))
         return drawings
 

@@ -62,8 +62,10 @@ class Pareto(Figure):
                     data = pd.DataFrame(_lines(rows, metric, block))
                     costs = [name for name in COSTS if len(data) and data[name].notna().any()]
                     if costs:
-                        name = file_name(self.name, layout.title, block, metric.name)
-                        figure = _figure(data, metric, costs, layout.title)
+                        shown = rows.contents.layout.title
+                        name = file_name(self.name, shown, block, metric.name)
+                        heading = ", ".join(filter(None, [shown, block]))
+                        figure = _figure(data, metric, costs, heading)
                         drawings.append(Drawing(name, figure, data))
         return drawings
 

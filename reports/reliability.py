@@ -53,7 +53,7 @@ class Reliability(Figure):
             rows = Rows.of(Contents.of(results, layout, options))
             data = pd.DataFrame(_points(rows))
             if len(data):
-                name = file_name(self.name, layout.title)
+                name = file_name(self.name, rows.contents.layout.title)
                 drawings.append(Drawing(name, _figure(rows, data), data))
         return drawings
 
