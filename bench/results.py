@@ -181,15 +181,14 @@ class RunResult:
         """By condition with cases: case (N,) str, label (N,) int, probabilities (N, K)."""
         if self.predictions is None:
             return {}
-        proba = [name for name in self.predictions.columns if name.startswith("p_")]
-        return {
-            str(name): (
-                part["case"].to_numpy(str),
-                part["label"].to_numpy(np.int64),
-                part[proba].to_numpy(np.float64),
-            )
-            for name, part in self.predictions.groupby("condition", sort=False)
-        }
+        frame = self.predictions
+        case, label = frame["case"].to_numpy(str), frame["label"].to_numpy(np.int64)
+        columns = [name for name in frame.columns if name.startswith("p_")]
+        proba = frame[columns].to_numpy(np.float64)
+        condition = frame["condition"].to_numpy(str)
+        names = dict.fromkeys(condition.tolist())
+        rows = {name: np.flatnonzero(condition == name) for name in names}
+        return {name: (case[each], label[each], proba[each]) for name, each in rows.items()}
 
 
 def load_results(
