@@ -14,6 +14,7 @@ from bench import __version__
 from bench.errors import BadRequest, BenchError, unknown
 
 if TYPE_CHECKING:
+    from bench.importance import EvaluatorName
     from bench.request import Request
     from bench.session import Session
     from bench.significance import Claim
@@ -251,12 +252,46 @@ def ablate(**flags: Any) -> int:
 @click.option("--param", "params", multiple=True, help="NAME=VALUE,VALUE,...: repeat for several")
 @click.option("--sequential", is_flag=True, help="keep the best of each before the next is varied")
 @click.option("--grid", is_flag=True, help="all combinations of the values")
-def sensitivity(*, params: tuple[str, ...], sequential: bool, grid: bool, **flags: Any) -> int:
-    """Train a method at each value of some settings, one at a time; print and draw the scores."""
+@click.option(
+    "--importance",
+    type=click.Choice(["ped-anova", "fanova"]),
+    default="ped-anova",
+    show_default=True,
+    help="how a search's parameters are weighed",
+)
+@click.option("--storage", help="address of the searches' database, if they are not in files")
+def sensitivity(
+    *,
+    params: tuple[str, ...],
+    sequential: bool,
+    grid: bool,
+    importance: EvaluatorName,
+    storage: str | None,
+    **flags: Any,
+) -> int:
+    """Train a method at each value of some settings, one at a time; print and draw the scores.
+
+    With --study NAME and without --param: what the settings of its finished searches do, and which
+    method needs tuning.
+    """
     if sequential and grid:
         raise BadRequest("--sequential and --grid exclude each other; give one of them")
+    if not params and not flags["study"]:
+        raise BadRequest(
+            "nothing is varied; name a setting with --param memory_size=32,64,128, or a study of "
+            "searches with --study"
+        )
     if not params:
-        raise BadRequest("nothing is varied; name a setting with --param memory_size=32,64,128")
+        from bench.importance import show_searches
+
+        return show_searches(
+            _study(flags["out"] or Path("results"), flags["study"]),
+            evaluator=importance,
+            storage=storage,
+            methods=flags["methods"],
+            output=flags["output"],
+            quiet=flags["quiet"],
+        )
     request, manner = _asked("sensitivity", **flags)
     from bench.sensitivity import Mode, sweep
 

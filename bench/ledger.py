@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -231,15 +231,14 @@ class Ledger:
         """Open the study, or make it."""
         import optuna
 
+        laws: Any = {"sampler": self.law.make_sampler(0), "pruner": self.law.make_pruner()}
+        where: Any = {"storage": self.storage, "study_name": self.name}
         with quiet_optuna():
-            return optuna.create_study(
-                storage=self.storage,
-                study_name=self.name,
-                direction="maximize",
-                load_if_exists=True,
-                sampler=self.law.make_sampler(0),
-                pruner=self.law.make_pruner(),
-            )
+            try:
+                return optuna.load_study(**where, **laws)
+            except KeyError:
+                make = partial(optuna.create_study, direction="maximize", load_if_exists=True)
+                return make(**where, **laws)
 
     @cached_property
     def lock(self) -> FileLock:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.report import Drawing
 from bench.search_results import SearchResult, value_of
 from bench.variant_figures import COLOURS, GREY, STYLE, make_panels
+
+if TYPE_CHECKING:
+    import optuna
+
+N_SLICES = 6  # parameters in a slice or parallel plot, the most important ones
+SIZES = {"slice": (4.2, 3.0), "parallel": (9.0, 4.5), "contour": (9.0, 7.5), "rank": (9.0, 7.5)}
+N_CROSSED = 3  # in a contour or rank plot, each against each
 
 
 def draw_history(results: Sequence[SearchResult], name: str) -> Drawing:
@@ -50,3 +60,96 @@ def _draw_course(axis: Axes, result: SearchResult) -> None:
             where = [places[each.number] for each in chosen]
             axis.plot(where, at, marker, ms=4, color=GREY, label=label, ls="none")
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def draw_gains(results: Sequence[SearchResult], name: str) -> Drawing:
+    """Draw, for each search, how far the default is from the best: the farthest on top."""
+    chosen = sorted(results, key=lambda each: each.gain or 0.0)
+    lines = [
+        (each.label, each.factor * value_of(each.default), each.factor * value_of(each.best))
+        for each in chosen
+        if each.default is not None and each.best is not None
+    ]
+    data = pd.DataFrame(lines, columns=["search", "default", "best"])
+    search = results[0].search
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = make_panels(1, 5.5, 1.1 + 0.25 * len(lines))
+        y = np.arange(len(lines))
+        axis.hlines(y, data["default"], data["best"], color=GREY, lw=1)
+        axis.plot(data["default"], y, "o", ms=4, color=GREY, label="default")
+        axis.plot(data["best"], y, "o", ms=4, color=COLOURS[1], label="best")
+        for place, (_, default, best) in enumerate(lines):
+            at = axis.get_yaxis_transform()  # x in shares of the panel, y in rows
+            axis.text(1.02, place, f"{best - default:+.2f}", va="center", transform=at)
+        axis.set_yticks(y, data["search"])
+        axis.set_ylim(-0.6, len(lines) - 0.4)
+        axis.set_xlabel("validation score" + (" (%)" if results[0].factor > 1 else ""))
+        axis.legend(fontsize=7, frameon=False)
+        axis.set_title(f"{search.dataset}, {search.protocol}: default against best")
+    return Drawing(name, figure, data)
+
+
+def draw_views(
+    result: SearchResult, study: optuna.Study, shares: Mapping[str, float], evaluator: str
+) -> list[Drawing]:
+    """Draw Optuna's views of a search: importance, slice, contour, rank and parallel.
+
+    Args:
+        result: the search.
+        study: its complete trials.
+        shares: the importance of each parameter, the largest first.
+        evaluator: what the importance is, in words.
+    """
+    import optuna.visualization.matplotlib as views
+
+    names = [name for name in shares if all(name in each.params for each in study.trials)]
+    target = "validation score"
+    drawn = {
+        "slice": lambda: views.plot_slice(study, names[:N_SLICES], target_name=target),
+        "parallel": lambda: views.plot_parallel_coordinate(
+            study, names[:N_SLICES], target_name=target
+        ),
+    }
+    if len(names) > 1:
+        drawn["contour"] = lambda: views.plot_contour(study, names[:N_CROSSED], target_name=target)
+        drawn["rank"] = lambda: views.plot_rank(study, names[:N_CROSSED], target_name=target)
+    stem = result.search.name.rpartition("-")[0]
+    data = result.frame()
+    drawings = [_draw_importance(result, shares, evaluator, f"importance-{stem}")]
+    if names:
+        drawings += [
+            Drawing(f"{kind}-{stem}", _optuna_figure(draw, SIZES[kind], result.label), data)
+            for kind, draw in drawn.items()
+        ]
+    return drawings
+
+
+def _draw_importance(
+    result: SearchResult, shares: Mapping[str, float], evaluator: str, name: str
+) -> Drawing:
+    lines = [(key, 100 * share) for key, share in reversed(list(shares.items()))]
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = make_panels(1, 5.0, 0.9 + 0.22 * len(lines))
+        axis.barh([key for key, _ in lines], [share for _, share in lines], color=COLOURS[0])
+        for place, (_, share) in enumerate(lines):
+            axis.text(share, place, f" {share:.1f}", va="center")
+        axis.set_xlabel(f"importance (%), {evaluator}")
+        axis.set_title(result.label)
+    return Drawing(name, figure, pd.DataFrame(reversed(lines), columns=["setting", "importance"]))
+
+
+def _optuna_figure(draw: Callable[[], Any], size: tuple[float, float], title: str) -> Figure:
+    """Draw with Optuna without leaving its style, its backend or its figure behind."""
+    import matplotlib.pyplot as plt
+
+    laid_out = {"figure.figsize": size, "figure.constrained_layout.use": True}
+    with mpl.rc_context({**STYLE, **laid_out}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # features that may change, axes without room
+        plt.switch_backend("agg")
+        axes = np.atleast_1d(draw()).flatten()
+        figure: Figure = axes[0].figure
+        heading = figure.get_suptitle() or axes[0].get_title()
+        axes[0].set_title("")
+        figure.suptitle(f"{title}: {heading.lower()}", fontsize=10)
+        plt.close(figure)
+    return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -122,7 +122,7 @@ def value_of(trial: FrozenTrial) -> float:
 
 
 def stored_searches(study: StudyFolder, storage: str | None = None) -> list[SearchResult]:
-    """Read the searches of a study, in the order of their names.
+    """Read the newest search of each method and fold of a study, in the order of their names.
 
     Args:
         study: where they lie.
@@ -138,14 +138,20 @@ def stored_searches(study: StudyFolder, storage: str | None = None) -> list[Sear
             f"no search is in {str(study.path)!r}; `bench tune` makes one, --study and --out say "
             "where"
         )
-    return [SearchResult.of(_stored(study, path.stem, storage)) for path in records]
+    newest: dict[tuple[Any, ...], dict[str, Any]] = {}  # of those that an edit made anew
+    for path in records:
+        record = study.read_json(f"{SEARCHES}/{path.name}")
+        key = tuple(record[name] for name in ("row", "dataset", "protocol", "scope", "fold"))
+        if key not in newest or newest[key]["at"] <= record["at"]:
+            newest[key] = record
+    return [SearchResult.of(_stored(study, record, storage)) for record in newest.values()]
 
 
-def _stored(study: StudyFolder, name: str, storage: str | None) -> Search:
-    record = study.read_json(f"{SEARCHES}/{name}.json")
+def _stored(study: StudyFolder, record: Mapping[str, Any], storage: str | None) -> Search:
     if record["storage"] != JOURNAL and storage is None:
         raise BadRequest(
-            f"the trials of {name} are in {record['storage']!r}; give its address with --storage"
+            f"the trials of {record['name']} are in {record['storage']!r}; give its address with "
+            "--storage"
         )
     place = JOURNAL if record["storage"] == JOURNAL else str(storage)
     return Search.from_json(record, study, place)

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
@@ -126,6 +127,7 @@ class Search:
             "storage": shown_storage(self.storage),
             "budget": {"trials": budget.n_trials, "seconds": budget.seconds},
             "optuna": optuna.__version__,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.study.write_json(f"{SEARCHES}/{self.name}.json", record)
 

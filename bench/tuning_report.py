@@ -68,7 +68,8 @@ def print_searches(
             print(f"{each.row} on {each.dataset}: {each.reason}", file=sys.stderr)
         for path in configurations:
             print(f"to run the best: bench run --config {path}", file=sys.stderr)
-        print(f"figures: {', '.join(map(str, pictures))}", file=sys.stderr)
+        shown = ", ".join(str(path) for path in pictures if path.suffix == ".pdf")
+        print(f"figures: {shown}", file=sys.stderr)
     return 0 if all(each.best for each in results) else 1
 
 

@@ -30,7 +30,7 @@ FLOORS = [
     "runner reports",
     "executors progress study planning complexity_tables",
     "preparation outlook figures reporting comparing checking page session variants ablation "
-    "sensitivity tuning search_results search_figures tuning_report cli __main__",
+    "sensitivity tuning search_results search_figures tuning_report importance cli __main__",
 ]
 PLACES = {
     unit: (level, place)
