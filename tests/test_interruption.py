@@ -28,7 +28,8 @@ STUDY = (
 
 def carry_out(folder: Path, arguments: tuple[str, ...], at: str) -> None:
     """Run a study in this process, which a signal ends at the given moment."""
-    os.setsid()  # a group of its own, as in a terminal
+    os.setsid()  # a group of its own, and Ctrl-C heard, as in a terminal
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     with Path("output.txt").open("w") as output:
         for stream in (1, 2):
