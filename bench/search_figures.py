@@ -142,7 +142,7 @@ def _optuna_figure(draw: Callable[[], Any], size: tuple[float, float], title: st
     """Draw with Optuna without leaving its style, its backend or its figure behind."""
     import matplotlib.pyplot as plt
 
-    laid_out = {"figure.figsize": size, "figure.constrained_layout.use": True}
+    laid_out: Any = {"figure.figsize": size, "figure.constrained_layout.use": True}
     with mpl.rc_context({**STYLE, **laid_out}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # features that may change, axes without room
         plt.switch_backend("agg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def test_hidden_quartiles_of_new_cases_are_guessed_better_than_by_the_commonest(
     dataset, test = material.dataset, material.split.test
     inputs = fitted.preprocessor.inputs(dataset, test, dataset.natural())
     train = fitted.preprocessor.inputs(dataset, material.split.train, dataset.natural())
-    method = model.method
+    method: Any = model.method
     progress = Progress("train", 0, 0, 1, torch.Generator().manual_seed(0))
     with torch.no_grad():
         tokens = model.encode(inputs)
