@@ -268,7 +268,7 @@ class Ledger:
                 the default. It must not raise.
         """
         with self.lock.held(), quiet_optuna():
-            self._bury()
+            self._bury(counts=True)
             trials = [each for each in self.trials() if not is_killed(each)]
             over = [each for each in trials if each.state.is_finished()]
             at_work = [each for each in trials if each.state.name == "RUNNING"]
@@ -293,13 +293,22 @@ class Ledger:
         trial.set_user_attr("worker", _worker())
         return trial
 
-    def _bury(self) -> None:
-        """Mark the trials of dead processes, and have their parameters asked again."""
+    def release(self) -> None:
+        """Have the trials of processes that were interrupted asked again, as often as it takes."""
+        with self.lock.held(), quiet_optuna():
+            self._bury(counts=False)
+
+    def _bury(self, *, counts: bool) -> None:
+        """Mark the trials of dead processes, and have their parameters asked again.
+
+        Args:
+            counts: whether a death speaks against the parameters.
+        """
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if not self._lives(trial):
-                self._give_up(trial)
+                self._give_up(trial, counts=counts)
 
     def _lives(self, trial: FrozenTrial) -> bool:
         worker = trial.user_attrs.get("worker")
@@ -320,15 +329,15 @@ class Ledger:
             yield from (status[key] for key in ("beat", "ended") if status.get(key))
 
     def abandon(self, trial: optuna.Trial) -> None:
-        """Give up a trial whose process is about to end; another one gets its parameters."""
+        """Give up a trial that is interrupted; another one gets its parameters."""
         with self.lock.held(), quiet_optuna():
             frozen = self.trials()[trial.number]
             if not frozen.state.is_finished():
-                self._give_up(frozen)
+                self._give_up(frozen, counts=False)
 
-    def _give_up(self, trial: FrozenTrial) -> None:
+    def _give_up(self, trial: FrozenTrial, *, counts: bool) -> None:
         attributes = dict(trial.user_attrs)
-        n_deaths = attributes.get("deaths", 0) + 1
+        n_deaths = attributes.get("deaths", 0) + counts
         worker = attributes.get("worker", {"pid": "?", "host": "?"})
         reason = f"its process {worker['pid']} on {worker['host']} ended"
         self.note(trial.number, deaths=n_deaths)

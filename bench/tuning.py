@@ -427,6 +427,42 @@ def carry_out_plan(
         each.study.create()
         each.write_record(how.budget)
     if not all(is_over(each, how.budget) for each in searches):
-        with open_executor(jobs, quiet=quiet) as executor:
-            carry_out(searches, how.budget, executor, jobs)
+        try:
+            with open_executor(jobs, quiet=quiet) as executor:
+                carry_out(searches, how.budget, executor, jobs)
+        except KeyboardInterrupt:
+            for each in searches:
+                each.ledger.release()
+            raise
     return planned
+
+
+def overhead(request: Request) -> tuple[float, float]:
+    """Time a run and the trial of a search that trains the same, for a benchmark.
+
+    Both are carried out in this process after a run that warms it up, each in a study folder of
+    its own below the request's.
+
+    Args:
+        request: one method, dataset and fold; its study must not be there.
+
+    Returns:
+        Seconds of the run, seconds of the trial from asking for it to telling its value.
+    """
+    study = StudyFolder(Path(request.out), request.study).create()
+    search = next(
+        each for each in Plan(Law(), Budget(1)).searches(request) if isinstance(each, Search)
+    )
+    (cell, *_) = search.cells
+    seconds = []
+    for name in ("warm", "plain"):
+        folder = replace(study, name=f"{study.name}-{name}").create().run(cell.spec)
+        payload = {"cell": cell.to_json(), "path": str(folder.path), **search.context}
+        started = time.perf_counter()
+        run_cell(payload, _silent)
+        seconds.append(time.perf_counter() - started)
+    search.write_record(Budget(1))
+    task = _task(replace(search, cells=(cell,)), Budget(1), 0, waits=True)
+    started = time.perf_counter()
+    work(task.payload, _silent)
+    return seconds[1], time.perf_counter() - started

@@ -134,19 +134,15 @@ def _caption(results: Sequence[SearchResult]) -> tuple[str, ...]:
     repeats = "1 repeat" if n_repeats == 1 else f"{n_repeats} repeats"
     settings = f" and {n_settings} training settings" if n_settings > 1 else ""
     laws = dict.fromkeys(each.search.law.words() for each in results)
-    scopes = dict.fromkeys(SCOPES[each.search.scope] for each in results)
+    scope = SCOPES[search.scope]
     return (
-        f"{'; '.join(scopes).capitalize() if len(scopes) > 1 else _sentence(*scopes)}.",
+        f"{scope[:1].upper()}{scope[1:]}.",
         f"A trial's value: mean validation score over {repeats}{settings}; no "
         "trial reads a test case.",
         f"Validation score: {'; '.join(f'{rule} = {SELECTION[rule]}' for rule in rules)}.",
         f"{_budget(results)} The first trial is the default.",
         f"Optuna {optuna.__version__}: {'; '.join(laws)}.",
     )
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _budget(results: Sequence[SearchResult]) -> str:

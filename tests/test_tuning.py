@@ -16,10 +16,12 @@ import pytest
 import yaml
 
 from bench.cli import main
+from bench.request import Request
 from bench.search_results import SearchResult, stored_searches
 from bench.search_space import Configuration, Space, Suggestions
 from bench.spec import Recipe
 from bench.store import StudyFolder
+from bench.tuning import overhead
 from tests.command_line import PLUGINS, call, included, snapshot
 
 TOY = (*included("tunable"), "-m", "tunable", "--set", "recipe.epochs=1", "--quiet")
@@ -343,6 +345,23 @@ def test_labels_of_a_fixed_test_part_change_no_value_at_all() -> None:
     mixed = values_of("mixed", *split, "--set", "shuffled.fixed=true")
     assert mixed == values_of("whole", *split)
     assert the_search("mixed").search.scope == "split"
+
+
+def test_the_overhead_of_a_trial_can_be_measured() -> None:
+    plugins = tuple(str(PLUGINS / f"{name}.py") for name in ("tunable", "shuffled"))
+    request = Request(
+        methods=("tunable",),
+        datasets=("shuffled",),
+        folds=(0,),
+        include=plugins,
+        settings={"recipe": {"epochs": 1}},
+        study="timed",
+    )
+    plain, trial = overhead(request)
+    assert plain > 0
+    assert trial > 0
+    assert len(run_names("timed")) == len(run_names("timed-plain")) == 1
+    assert run_names("timed") == run_names("timed-plain")
 
 
 # --- several processes ------------------------------------------------------------------------
