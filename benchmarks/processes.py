@@ -19,7 +19,7 @@ from benchmarks.turns import in_turns, seconds
 GOAL = Goal("P6", ">=", 1.8)
 
 
-def measure(*, n_turns: int = 5, n_runs: int = 8, epochs: int = 30) -> Iterator[Result]:
+def measure(*, n_turns: int = 5, n_runs: int = 6, epochs: int = 15) -> Iterator[Result]:
     """Carry out the same runs on one worker and on two; the ratio is one / two.
 
     The workers have imported torch and loaded the data before: P9 counts that.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,12 @@ Timed = Callable[[], float]  # does its work and returns the seconds that count
 
 WALL: Clock = time.perf_counter
 CPU: Clock = time.process_time  # of this process: what others do on the machine is not in it
+
+
+def children() -> float:
+    """Return the processor time of all processes that this one started and waited for."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 @dataclass(frozen=True)
