@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -278,7 +279,8 @@ class Ledger:
             if not trials:
                 attributes = {"place": 0, "default": True}
                 self.study.enqueue_trial(dict(default), user_attrs=attributes)
-            trial = self._ask(len(trials))
+            taken = {each.user_attrs.get("place") for each in trials}
+            trial = self._ask(next(place for place in count() if place not in taken))
             return Claim(trial, prepare(trial, bool(trial.user_attrs.get("default"))))
 
     def _ask(self, place: int) -> optuna.Trial:
@@ -346,10 +348,11 @@ class Ledger:
             return
         carried = ("place", "default")
         kept: dict[str, Any] = {key: attributes[key] for key in carried if key in attributes}
-        self.note(trial.number, killed=True)
-        self.fail(trial.number, f"{reason}; asked again")
         kept |= {"deaths": n_deaths, "again": trial.number}
-        self.study.enqueue_trial(dict(trial.params), user_attrs=kept)
+        if not any(each.user_attrs.get("again") == trial.number for each in self.trials()):
+            self.study.enqueue_trial(dict(trial.params), user_attrs=kept)
+        self.note(trial.number, killed=True)  # after it is asked again: this process can die too
+        self.fail(trial.number, f"{reason}; asked again")
 
     def note(self, number: int, **attributes: Any) -> None:
         """Write attributes of a trial."""
