@@ -15,11 +15,12 @@ BENCHMARKS = {
     "startup": "P8: how long the command line takes to start",
     "stored": "P10: a finished study asked for again",
     "imports": "P9: imports of torch over runs and workers",
+    "frozen": "P4: a second method on the tokens of a frozen encoder",
     "processes": "P6: independent runs on two processes",
     "step": "P7: a training step beside a bare PyTorch loop",
     "methods": "P11: every method through the engine and in a plain loop; encoding once",
     "subsets": "P3: all subsets beside the full one, real Swin-T",
-    "reencoding": "P1: zero-fill that encodes again for each subset, real Swin-T",
+    "reencoding": "P1, P2: zero-fill that encodes again for each subset, real Swin-T",
 }
 OPT_IN = ("reencoding",)
 

@@ -4,14 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
+from bench.cache_folder import VARIABLE
 from bench.data import Attribute, Dataset, Modality, PictureArray
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.inference import Model, Part
@@ -21,6 +25,7 @@ from bench.spec import EncoderConfig, Recipe
 
 N_ATTRIBUTES = 6
 WIDTH = 32  # of a vector
+IMAGE = "resnet10t"
 
 
 @dataclass(frozen=True)
@@ -75,10 +80,22 @@ class Arena:
     encoder: EncoderConfig
 
     @classmethod
-    def of(cls, shape: Shape, *, image: str = "resnet10t", d_model: int = 64) -> Arena:
-        """Draw the cases; all else is the default of a study, but no early stopping."""
+    def of(
+        cls, shape: Shape, *, image: str = IMAGE, d_model: int = 64, weights: Path | None = None
+    ) -> Arena:
+        """Draw the cases; all else is the default of a study, but no early stopping.
+
+        Args:
+            shape: of the cases.
+            image: timm's name of the picture encoder.
+            d_model: width shared by all methods.
+            weights: file of the encoder's weights, which then stay frozen; None: from scratch.
+        """
         recipe = Recipe.model_validate({"d_model": d_model, "patience": 1000})
-        return cls(made_up(shape), recipe, EncoderConfig.model_validate({"image": image}))
+        encoder: dict[str, object] = {"image": image}
+        if weights is not None:
+            encoder |= {"weights": str(weights), "frozen": True}
+        return cls(made_up(shape), recipe, EncoderConfig.model_validate(encoder))
 
     @cached_property
     def _preprocessor(self) -> Preprocessor:
@@ -107,6 +124,27 @@ class Arena:
             return Model(encoders, method_class(task, config))
 
         return build
+
+
+def some_weights(image: str, path: Path) -> Path:
+    """Write weights of a picture encoder that are as good as any, for what a frozen one costs."""
+    import timm
+
+    torch.save(timm.create_model(image, num_classes=0).state_dict(), path)
+    return path
+
+
+@contextmanager
+def cache_in(folder: Path) -> Iterator[None]:
+    """Keep the bench's cache in a folder of ours for a while."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def methods_for(dataset: Dataset) -> list[str]:

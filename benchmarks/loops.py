@@ -87,7 +87,7 @@ class Loops:
 
     def sized(self, enough: float) -> Loops:
         """Return the loops with so many epochs that the timed ones take about this many seconds."""
-        n_timed = min(MAX_EPOCHS, math.ceil(enough / self.plain()))
+        n_timed = max(1, min(MAX_EPOCHS, math.ceil(enough / self.plain())))
         return replace(self, n_timed=n_timed)
 
     @cached_property

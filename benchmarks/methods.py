@@ -16,14 +16,18 @@ from benchmarks.turns import CPU, in_turns, timed
 
 TRAINING = Goal("P11", "<=", 1.05)
 EVALUATION = Goal("P11", "<=", 1.0)
-ENOUGH = 0.5  # second of timed epochs in each turn
 EVALUATED = ("concat", "cmml")
 
 
 def measure(
-    *, n_turns: int = 5, n_cases: int = 2050, n_pictured: int = 32, names: Sequence[str] = ()
+    *,
+    n_turns: int = 5,
+    n_cases: int = 2050,
+    n_pictured: int = 32,
+    names: Sequence[str] = (),
+    enough: float = 0.5,
 ) -> Iterator[Result]:
-    """Time both in processor time of one thread.
+    """Time both in processor time of one thread, epochs of `enough` seconds a turn.
 
     A training step is encoding, losses, backward and fused Adam on 64 cases of two vectors and a
     table; both loops call the same shared encoders. The evaluation predicts all 7 subsets of three
@@ -32,7 +36,7 @@ def measure(
     torch.set_num_threads(1)
     arena = Arena.of(Shape(n_cases, n_vectors=2, n_tables=1))
     for name in names or methods_for(arena.dataset):
-        loops = Loops(arena, name).sized(ENOUGH)
+        loops = Loops(arena, name).sized(enough)
         turns = in_turns(loops.engine, loops.plain, n_turns)
         what = f"{name}: training step, engine / plain loop"
         yield Result(TRAINING, what, turns.ratio, turns.n, turns.times)
