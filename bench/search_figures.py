@@ -13,13 +13,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from bench.drawing import BLUE, GREY, ORANGE, panels, title
 from bench.report import Drawing
 from bench.search_results import SearchResult, value_of
-from bench.variant_figures import COLOURS, GREY, STYLE, make_panels
 
 if TYPE_CHECKING:
     import optuna
 
+PER_ROW = 4  # panels side by side
 N_SLICES = 6  # parameters in a slice or parallel plot, the most important ones
 SIZES = {"slice": (4.2, 3.0), "parallel": (9.0, 4.5), "contour": (9.0, 7.5), "rank": (9.0, 7.5)}
 N_CROSSED = 3  # in a contour or rank plot, each against each
@@ -27,18 +28,22 @@ N_CROSSED = 3  # in a contour or rank plot, each against each
 
 def draw_history(results: Sequence[SearchResult], name: str) -> Drawing:
     """Draw each search's trials in their order, with the best so far and the default."""
-    with mpl.rc_context(STYLE):
-        figure, axes = make_panels(len(results), 3.2, 2.3)
-        for axis, result in zip(axes, results, strict=True):
-            _draw_course(axis, result)
-            axis.set(title=result.label, xlabel="trial")
-            unit = " (%)" if result.factor > 1 else ""
-            axis.set_ylabel(f"validation score{unit}")
-        axes[0].legend(fontsize=6, frameon=False)
-        search = results[0].search
-        figure.suptitle(f"{search.dataset}, {search.protocol}: search", fontsize=9)
+    figure, axes = panels(len(results), PER_ROW, (3.2, 2.4))
+    for axis, result in zip(axes, results, strict=True):
+        _draw_course(axis, result)
+        axis.set_title(result.label, fontsize=8)
+        axis.set_xlabel("trial", fontsize=8)
+        axis.set_ylabel(_score_label(result), fontsize=8)
+    axes[0].legend(fontsize=7, frameon=False)
+    search = results[0].search
+    note = "a pruned trial stands at the score of its last epoch"
+    title(figure, f"{search.dataset}, {search.protocol}: search", note)
     frames = [result.frame() for result in results]
     return Drawing(name, figure, pd.concat(frames, ignore_index=True))
+
+
+def _score_label(result: SearchResult) -> str:
+    return "validation score (%)" if result.factor > 1 else "validation score"
 
 
 def _draw_course(axis: Axes, result: SearchResult) -> None:
@@ -46,13 +51,13 @@ def _draw_course(axis: Axes, result: SearchResult) -> None:
     places = {each.number: i for i, each in enumerate(result.trials)}
     x = [places[each.number] for each in result.complete]
     y = [result.factor * value_of(each) for each in result.complete]
-    axis.plot(x, y, "o", ms=3, color=COLOURS[0], label="complete")
+    axis.plot(x, y, "o", ms=3, color=BLUE, label="complete")
     if y:
-        axis.step(x, np.maximum.accumulate(y), where="post", color=COLOURS[1], lw=1, label="best")
+        axis.step(x, np.maximum.accumulate(y), where="post", color=ORANGE, lw=1, label="best")
     if result.default is not None:
         default = result.factor * value_of(result.default)
         axis.axhline(default, color=GREY, lw=0.8, ls=":", label="default")
-    for state, marker, label in (("PRUNED", "x", "pruned (last epoch)"), ("FAIL", "|", "failed")):
+    for state, marker, label in (("PRUNED", "x", "pruned"), ("FAIL", "|", "failed")):
         chosen = [each for each in result.trials if each.state.name == state]
         floor = min(y, default=0.0)
         at = [floor if each.value is None else result.factor * each.value for each in chosen]
@@ -72,20 +77,20 @@ def draw_gains(results: Sequence[SearchResult], name: str) -> Drawing:
     ]
     data = pd.DataFrame(lines, columns=["search", "default", "best"])
     search = results[0].search
-    with mpl.rc_context(STYLE):
-        figure, (axis,) = make_panels(1, 5.5, 1.1 + 0.25 * len(lines))
-        y = np.arange(len(lines))
-        axis.hlines(y, data["default"], data["best"], color=GREY, lw=1)
-        axis.plot(data["default"], y, "o", ms=4, color=GREY, label="default")
-        axis.plot(data["best"], y, "o", ms=4, color=COLOURS[1], label="best")
-        for place, (_, default, best) in enumerate(lines):
-            at = axis.get_yaxis_transform()  # x in shares of the panel, y in rows
-            axis.text(1.02, place, f"{best - default:+.2f}", va="center", transform=at)
-        axis.set_yticks(y, data["search"])
-        axis.set_ylim(-0.6, len(lines) - 0.4)
-        axis.set_xlabel("validation score" + (" (%)" if results[0].factor > 1 else ""))
-        axis.legend(fontsize=7, frameon=False)
-        axis.set_title(f"{search.dataset}, {search.protocol}: default against best")
+    figure, (axis,) = panels(1, 1, (5.5, 0.6 + 0.25 * len(lines)))
+    y = np.arange(len(lines))
+    axis.hlines(y, data["default"], data["best"], color=GREY, lw=1)
+    axis.plot(data["default"], y, "o", ms=4, color=GREY, label="default")
+    axis.plot(data["best"], y, "o", ms=4, color=ORANGE, label="best")
+    for place, (_, default, best) in enumerate(lines):
+        at = axis.get_yaxis_transform()  # x in shares of the panel, y in rows
+        axis.text(1.02, place, f"{best - default:+.2f}", va="center", fontsize=8, transform=at)
+    axis.set_yticks(y, data["search"])
+    axis.set_ylim(-0.6, len(lines) - 0.4)
+    axis.set_xlabel(_score_label(results[0]), fontsize=8)
+    axis.legend(fontsize=7, frameon=False)
+    note = "the best of many trials is above one draw by chance alone"
+    title(figure, f"{search.dataset}, {search.protocol}: default against best", note)
     return Drawing(name, figure, data)
 
 
@@ -128,28 +133,27 @@ def _draw_importance(
     result: SearchResult, shares: Mapping[str, float], evaluator: str, name: str
 ) -> Drawing:
     lines = [(key, 100 * share) for key, share in reversed(list(shares.items()))]
-    with mpl.rc_context(STYLE):
-        figure, (axis,) = make_panels(1, 5.0, 0.9 + 0.22 * len(lines))
-        axis.barh([key for key, _ in lines], [share for _, share in lines], color=COLOURS[0])
-        for place, (_, share) in enumerate(lines):
-            axis.text(share, place, f" {share:.1f}", va="center")
-        axis.set_xlabel(f"importance (%), {evaluator}")
-        axis.set_title(result.label)
+    figure, (axis,) = panels(1, 1, (5.0, 0.5 + 0.22 * len(lines)))
+    axis.barh([key for key, _ in lines], [share for _, share in lines], color=BLUE)
+    for place, (_, share) in enumerate(lines):
+        axis.text(share, place, f" {share:.1f}", va="center", fontsize=8)
+    axis.set_xlabel("importance (%)", fontsize=8)
+    title(figure, f"{result.label}: what its settings do", evaluator)
     return Drawing(name, figure, pd.DataFrame(reversed(lines), columns=["setting", "importance"]))
 
 
-def _optuna_figure(draw: Callable[[], Any], size: tuple[float, float], title: str) -> Figure:
+def _optuna_figure(draw: Callable[[], Any], size: tuple[float, float], label: str) -> Figure:
     """Draw with Optuna without leaving its style, its backend or its figure behind."""
     import matplotlib.pyplot as plt
 
-    laid_out: Any = {"figure.figsize": size, "figure.constrained_layout.use": True}
-    with mpl.rc_context({**STYLE, **laid_out}), warnings.catch_warnings():
+    with mpl.rc_context({"font.size": 8.0}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # features that may change, axes without room
+        mpl.rcParams.update({"figure.figsize": size, "figure.constrained_layout.use": True})
         plt.switch_backend("agg")
         axes = np.atleast_1d(draw()).flatten()
         figure: Figure = axes[0].figure
         heading = figure.get_suptitle() or axes[0].get_title()
         axes[0].set_title("")
-        figure.suptitle(f"{title}: {heading.lower()}", fontsize=10)
+        figure.suptitle(f"{label}: {heading.lower()}", fontsize=10)
         plt.close(figure)
     return figure

@@ -248,7 +248,7 @@ def _grid(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> Drawn:
         tables.append(bench.score_table([reference, *series], layout, f"{row}, grid"))
         tables.append(comparison_table(comparison, title))
         name = stem("grid", row, layout.dataset, layout.protocol)
-        drawings.append(draw_grid(comparison, "AUC", title, name))
+        drawings.append(draw_grid(comparison, "AUC", f"{layout.title}: {row}", name))
     return tables, drawings
 
 

@@ -1,49 +1,30 @@
 """Figures of variants: bars of an ablation, curves and heat maps of a sensitivity study.
 
-matplotlib draws without a display; nothing imports this file before a figure is wanted. Colours
-are told apart by the colour-blind, and every value is printed.
+Every value is printed, and every interval says what it covers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from bench.drawing import COLOURS, GREY, panels, score_label, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
 from bench.results import Metric, metric_named
 from bench.variant_tables import INTERVALS, Comparison, Estimate, Series, score_range
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito
-PALE, GREY = "#9ecae1", "#666666"
-STYLE: Any = {
-    "font.size": 8.0,
-    "axes.titlesize": 8.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "pdf.fonttype": 42,  # letters stay letters, as journals ask
-}
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PALE = "#9ecae1"  # of the bars beside the reference
 PER_ROW = 4  # panels side by side
 MARGIN = 0.15  # of the range shown, on either side
 FIELDS = ("panel", "row", "mean", "low", "high", "repeats")
-
-
-def make_panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Make a figure of n panels, `PER_ROW` side by side, each of this size in inches."""
-    n_columns = min(n, PER_ROW)
-    n_rows = math.ceil(n / n_columns)
-    figure = Figure((width * n_columns, height * n_rows), layout="constrained")
-    axes = figure.subplots(n_rows, n_columns, squeeze=False).flatten().tolist()
-    for spare in axes[n:]:
-        spare.set_visible(False)
-    return figure, axes[:n]
 
 
 def _ends(found: Sequence[Estimate], metric: Metric) -> np.ndarray:
@@ -72,36 +53,30 @@ def _lines(
     ]
 
 
-def _unit(metric: Metric) -> str:
-    return f" ({metric.unit})" if metric.unit else ""
-
-
 # --- bars -------------------------------------------------------------------------------------
 
 
-def draw_bars(comparison: Comparison, metric_name: str, title: str, name: str) -> Drawing:
+def draw_bars(comparison: Comparison, metric_name: str, heading: str, name: str) -> Drawing:
     """Draw a bar per variant: AVG first, then each column of the table (CMML, Figure 4)."""
     metric = metric_named(metric_name)
-    columns = _single_columns(comparison)
     rows = comparison.everyone
-    panels = {"AVG": [comparison.average(each, metric_name) for each in rows]}
-    for column in columns:
+    shown = {"AVG": [comparison.average(each, metric_name) for each in rows]}
+    for column in _single_columns(comparison):
         estimates = [comparison.at(each, metric_name, column.place) for each in rows]
         if not all(math.isnan(each.mean) for each in estimates):
-            panels[column.name] = estimates
+            shown[column.name] = estimates
     longest = max(len(each.label) for each in rows)
-    with mpl.rc_context(STYLE):
-        figure, axes = make_panels(len(panels), 1.7 + 0.03 * longest, 0.7 + 0.24 * len(rows))
-        for i, (axis, (header, found)) in enumerate(zip(axes, panels.items(), strict=True)):
-            _draw_bar_panel(axis, found, rows, comparison.reference, metric)
-            axis.set_title(header)
-            axis.tick_params(labelleft=i % PER_ROW == 0)
-        figure.suptitle(title, fontsize=9)
-        words = f"{metric.name}{_unit(metric)}; axes need not start at 0. 95 % intervals: "
-        figure.supxlabel(f"{words}{INTERVALS[comparison.design]}.", fontsize=7)
+    size = (1.9 + 0.03 * longest, 0.8 + 0.24 * len(rows))
+    figure, axes = panels(len(shown), PER_ROW, size)
+    for i, (axis, (header, found)) in enumerate(zip(axes, shown.items(), strict=True)):
+        _draw_bar_panel(axis, found, rows, comparison.reference, metric)
+        axis.set_title(header, fontsize=8)
+        axis.tick_params(labelleft=i % PER_ROW == 0)
+    note = f"{score_label(metric_name)}; axes need not start at 0. 95 % intervals: "
+    title(figure, heading, f"{note}{INTERVALS[comparison.design]}.")
     labels = [each.label for each in rows]
     lines = [
-        line for header, found in panels.items() for line in _lines(header, labels, found, metric)
+        line for header, found in shown.items() for line in _lines(header, labels, found, metric)
     ]
     return Drawing(name, figure, pd.DataFrame(lines, columns=FIELDS))
 
@@ -132,7 +107,9 @@ def _draw_bar_panel(
     for place, mean in enumerate(means):
         if not math.isnan(mean):
             at = axis.get_yaxis_transform()  # x in shares of the panel, y in rows
-            axis.text(1.02, place, f"{mean:.{metric.digits}f}", va="center", transform=at)
+            axis.text(
+                1.02, place, f"{mean:.{metric.digits}f}", va="center", fontsize=8, transform=at
+            )
 
 
 def _errors(means: Sequence[float], ends: np.ndarray) -> np.ndarray:
@@ -145,7 +122,7 @@ def _errors(means: Sequence[float], ends: np.ndarray) -> np.ndarray:
 
 
 def draw_curves(
-    sweeps: Mapping[str, Mapping[str, Comparison]], metric_name: str, title: str, name: str
+    sweeps: Mapping[str, Mapping[str, Comparison]], metric_name: str, heading: str, name: str
 ) -> Drawing:
     """Draw AVG against the values of each parameter, a panel per parameter (CMML, Figures 6, 7).
 
@@ -153,28 +130,26 @@ def draw_curves(
         sweeps: parameter -> dataset -> the variants in the order of their values; their reference
             is drawn as a horizontal line.
         metric_name: whose AVG.
-        title: of the figure.
+        heading: of the figure.
         name: of its files.
     """
     metric = metric_named(metric_name)
     lines: list[tuple[object, ...]] = []
-    with mpl.rc_context(STYLE):
-        figure, axes = make_panels(len(sweeps), 3.4, 2.6)
-        for axis, (parameter, by_dataset) in zip(axes, sweeps.items(), strict=True):
-            labels = [_value(each) for each in next(iter(by_dataset.values())).series]
-            for colour, (dataset, comparison) in zip(COLOURS, by_dataset.items(), strict=False):
-                _draw_curve(axis, comparison, metric, dataset, colour)
-                found = [comparison.average(each, metric_name) for each in comparison.everyone]
-                rows = [f"{dataset}: {each.label}" for each in comparison.everyone]
-                lines += _lines(parameter, rows, found, metric)
-            axis.set_xticks(range(len(labels)), labels)
-            axis.set_xlim(-0.4, len(labels) - 0.6)
-            axis.set_xlabel(parameter)
-            axis.set_ylabel(f"AVG {metric.name}{_unit(metric)}")
-            axis.legend(fontsize=7, frameon=False)
-        ends = INTERVALS[next(iter(by_dataset.values())).design]
-        figure.suptitle(title, fontsize=9)
-        figure.supxlabel(f"95 % intervals: {ends}.", fontsize=7)
+    figure, axes = panels(len(sweeps), PER_ROW, (3.4, 2.6))
+    for axis, (parameter, by_dataset) in zip(axes, sweeps.items(), strict=True):
+        labels = [_value(each) for each in next(iter(by_dataset.values())).series]
+        for colour, (dataset, comparison) in zip(COLOURS, by_dataset.items(), strict=False):
+            _draw_curve(axis, comparison, metric, dataset, colour)
+            found = [comparison.average(each, metric_name) for each in comparison.everyone]
+            rows = [f"{dataset}: {each.label}" for each in comparison.everyone]
+            lines += _lines(parameter, rows, found, metric)
+        axis.set_xticks(range(len(labels)), labels)
+        axis.set_xlim(-0.4, len(labels) - 0.6)
+        axis.set_xlabel(parameter, fontsize=8)
+        axis.set_ylabel(f"AVG {score_label(metric_name)}", fontsize=8)
+        axis.legend(fontsize=7, frameon=False)
+    designs = {each.design for by_dataset in sweeps.values() for each in by_dataset.values()}
+    title(figure, heading, f"95 % intervals: {'; '.join(INTERVALS[d] for d in sorted(designs))}.")
     return Drawing(name, figure, pd.DataFrame(lines, columns=FIELDS))
 
 
@@ -206,33 +181,49 @@ def _draw_curve(
 # --- grids ------------------------------------------------------------------------------------
 
 
-def draw_grid(comparison: Comparison, metric_name: str, title: str, name: str) -> Drawing:
+def draw_grid(comparison: Comparison, metric_name: str, heading: str, name: str) -> Drawing:
     """Draw AVG over the first two parameters of a grid as a heat map; others make panels."""
     metric = metric_named(metric_name)
-    (row_name, rows), (column_name, columns), *_ = _axes_of(comparison)
-    panels: dict[str, dict[tuple[str, str], float]] = {}
+    parameters = _axes_of(comparison)
+    n_rows, n_columns = (len(values) for _, values in parameters[:2])
+    maps: dict[str, dict[tuple[str, str], float]] = {}
     for each in comparison.series:
         (_, row), (_, column), *rest = each.values
         panel = ", ".join(f"{key} = {value}" for key, value in rest)
         mean = metric.factor * comparison.average(each, metric_name).mean
-        panels.setdefault(panel, {})[str(row), str(column)] = mean
-    filled = [mean for cells in panels.values() for mean in cells.values() if not math.isnan(mean)]
-    low, high = min(filled, default=0.0), max(filled, default=1.0)
-    with mpl.rc_context(STYLE):
-        figure, axes = make_panels(len(panels), 1.4 + 0.6 * len(columns), 1.2 + 0.35 * len(rows))
-        for axis, (panel, cells) in zip(axes, panels.items(), strict=True):
-            image = np.array([[cells.get((r, c), math.nan) for c in columns] for r in rows])
-            axis.imshow(image, cmap="viridis", vmin=low, vmax=high, aspect="auto")
-            for (r, c), mean in np.ndenumerate(image):
-                colour = "black" if mean > (low + high) / 2 else "white"
-                axis.text(c, r, f"{mean:.2f}", ha="center", va="center", color=colour, fontsize=7)
-            axis.set_xticks(range(len(columns)), columns)
-            axis.set_yticks(range(len(rows)), rows)
-            axis.set(xlabel=column_name, ylabel=row_name, title=panel)
-        figure.suptitle(f"{title}: AVG {metric.name}{_unit(metric)}", fontsize=9)
+        maps.setdefault(panel, {})[str(row), str(column)] = mean
+    size = (1.6 + 0.6 * n_columns, 1.2 + 0.35 * n_rows)
+    figure, axes = panels(len(maps), PER_ROW, size)
+    known = [mean for cells in maps.values() for mean in cells.values() if not math.isnan(mean)]
+    ends = (min(known, default=0.0), max(known, default=1.0))
+    for axis, (panel, cells) in zip(axes, maps.items(), strict=True):
+        _draw_map(axis, cells, parameters, ends, metric)
+        axis.set_title(panel, fontsize=8)
+    title(figure, heading, f"AVG {score_label(metric_name)}, mean over repeats.")
     found = [comparison.average(each, metric_name) for each in comparison.series]
     lines = _lines("AVG", [each.label for each in comparison.series], found, metric)
     return Drawing(name, figure, pd.DataFrame(lines, columns=FIELDS))
+
+
+def _draw_map(
+    axis: Axes,
+    cells: Mapping[tuple[str, str], float],
+    parameters: Sequence[tuple[str, list[str]]],
+    ends: tuple[float, float],
+    metric: Metric,
+) -> None:
+    """Draw one heat map with the value in every cell."""
+    (row_name, rows), (column_name, columns), *_ = parameters
+    image = np.array([[cells.get((r, c), math.nan) for c in columns] for r in rows])
+    axis.imshow(image, cmap="viridis", vmin=ends[0], vmax=ends[1], aspect="auto")
+    for (r, c), mean in np.ndenumerate(image):
+        colour = "black" if mean > sum(ends) / 2 else "white"
+        text = f"{mean:.{metric.digits}f}"
+        axis.text(c, r, text, ha="center", va="center", color=colour, fontsize=7)
+    axis.set_xticks(range(len(columns)), columns)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.set_xlabel(column_name, fontsize=8)
+    axis.set_ylabel(row_name, fontsize=8)
 
 
 def _axes_of(comparison: Comparison) -> list[tuple[str, list[str]]]:

@@ -5,12 +5,12 @@ the interval and the test: folds get the corrected resampled t, seeds on one fix
 compared by Obuchowski and Rockette, and one repeat alone has neither.
 """
 
-# R repeats, P places, N cases, K classes
+# R repeats, P places
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -18,21 +18,10 @@ from typing import Literal
 import numpy as np
 
 from bench import captions
+from bench.contest import Contest, Entrant, Outcome, choose_test, outcome_of
 from bench.layout import Layout
-from bench.results import (
-    Metric,
-    Place,
-    Repeat,
-    RunResult,
-    metric_named,
-    score_grid,
-)
-from bench.statistics import (
-    WEIGHTED,
-    adjust,
-    compare_methods,
-    corrected_resampled_t,
-)
+from bench.results import Metric, Place, Repeat, RowRuns, RunResult, metric_named, score_grid
+from bench.statistics import adjust, corrected_resampled_t
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 
 ALPHA = 0.05
@@ -51,12 +40,11 @@ INTERVALS: Mapping[Design, str] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over repeats, or a difference of two."""
+    """A mean score over repeats."""
 
     mean: float  # NaN without a repeat that has every column
     spread: float | None = None  # sample SD over repeats
     interval: tuple[float, float] | None = None  # 95 %
-    p: float = math.nan  # two-sided; NaN: not tested
     n_repeats: int = 0
 
 
@@ -64,7 +52,7 @@ def score_range(found: Estimate, metric: Metric) -> tuple[float, float] | None:
     """Return the interval of a mean score in its unit, cut to what the metric can be; None: none.
 
     Args:
-        found: an average of scores, not a difference.
+        found: an average of scores.
         metric: what was averaged; one in percent lies between 0 and 100.
     """
     if found.interval is None or any(map(math.isnan, found.interval)):
@@ -120,14 +108,30 @@ class Comparison:
         return self.series if there else (self.reference, *self.series)
 
     @cached_property
+    def compared(self) -> tuple[Series, ...]:
+        """The rows beside the reference."""
+        return tuple(each for each in self.everyone if each is not self.reference)
+
+    @cached_property
+    def entrants(self) -> dict[str, Entrant]:
+        """By label, the scores of each row in every column."""
+        places = list(dict.fromkeys(column.place for column in self.layout.columns))
+        return {
+            each.label: Entrant(
+                RowRuns(each.label, each.runs), score_grid(each.done, places, self.metrics)
+            )
+            for each in self.everyone
+        }
+
+    @cached_property
     def places(self) -> dict[str, list[Place]]:
         """By metric, the columns that AVG is over: where some row has a score."""
         places = list(dict.fromkeys(column.place for column in self.layout.columns))
-        found: dict[str, list[Place]] = {}
-        for metric in self.metrics:
-            grids = [score_grid(each.done, places, [metric]) for each in self.everyone]
-            found[metric] = [p for p in places if any(grid.has_value(metric, p) for grid in grids)]
-        return found
+        grids = [entrant.grid for entrant in self.entrants.values()]
+        return {
+            metric: [p for p in places if any(grid.has_value(metric, p) for grid in grids)]
+            for metric in self.metrics
+        }
 
     @cached_property
     def design(self) -> Design:
@@ -137,50 +141,47 @@ class Comparison:
             return "folds"
         return "seeds" if len(repeats) > 1 else "single"
 
-    @cached_property
-    def counts(self) -> tuple[int, int]:
-        """Training and test cases of a fold, for the correction of its overlap."""
-        for run in (run for each in self.everyone for run in each.done if run.folder):
-            assert run.folder is not None
-            frame = run.folder.availability()
-            frame = frame[frame["condition"] == ""]
-            sizes = frame["part"].value_counts()
-            return int(sizes["train"]), int(sizes["test"])
-        return 1, 0
-
-    def average(self, series: Series, metric: str) -> Estimate:
-        """Average AVG over the repeats of a variant."""
-        return self._estimate(self.averages(series, metric))
-
     def averages(self, series: Series, metric: str) -> dict[Repeat, float]:
         """Return the AVG of each repeat that has every column."""
         places = self.places[metric]
-        if not places:
-            return {}
-        grid = score_grid(series.done, places, [metric])
-        means = grid.values[metric].mean(axis=1).tolist()
-        return {r: v for r, v in zip(grid.repeats, means, strict=True) if not math.isnan(v)}
+        return self.entrants[series.label].values(metric, places) if places else {}
+
+    def average(self, series: Series, metric: str) -> Estimate:
+        """Average AVG over the repeats of a variant."""
+        return self._estimate(series, self.averages(series, metric))
 
     def at(self, series: Series, metric: str, place: Place) -> Estimate:
         """Average one column over the repeats of a variant."""
-        grid = score_grid(series.done, [place], [metric])
-        values = grid.values[metric][:, 0].tolist()
-        pairs = zip(grid.repeats, values, strict=True)
-        return self._estimate({r: v for r, v in pairs if not math.isnan(v)})
+        return self._estimate(series, self.entrants[series.label].values(metric, [place]))
+
+    def _estimate(self, series: Series, values: Mapping[Repeat, float]) -> Estimate:
+        if not values:
+            return Estimate(math.nan)
+        every = np.array(list(values.values()))
+        spread = float(every.std(ddof=1)) if len(every) > 1 else None
+        units = _fold_means(values) if self.design == "folds" else every
+        if len(units) < 2:
+            return Estimate(float(every.mean()), spread, n_repeats=len(every))
+        sizes = self.entrants[series.label].fold_sizes if self.design == "folds" else (1, 0)
+        found = corrected_resampled_t(units, n_train=sizes[0], n_test=sizes[1], alpha=ALPHA)
+        return Estimate(float(every.mean()), spread, found.interval, len(every))
 
     @cached_property
-    def compared(self) -> tuple[Series, ...]:
-        """The rows beside the reference."""
-        return tuple(each for each in self.everyone if each is not self.reference)
-
-    @cached_property
-    def differences(self) -> dict[tuple[str, str], Estimate]:
-        """By label and metric, a variant's AVG minus that of the reference."""
+    def differences(self) -> dict[tuple[str, str], Outcome]:
+        """By label and metric, a variant's AVG against that of the reference."""
         return {
-            (each.label, metric): self._difference(each, metric)
+            (each.label, metric): self._difference(each, metric_named(metric))
             for each in self.compared
             for metric in self.metrics
         }
+
+    def _difference(self, series: Series, metric: Metric) -> Outcome:
+        rows = (self.entrants[series.label], self.entrants[self.reference.label])
+        contest = Contest(*rows, metric, tuple(self.places[metric.name]))
+        if not contest.places or not contest.is_there:
+            return Outcome(math.nan, (math.nan, math.nan), math.nan, math.nan, 0)
+        test = choose_test("auto", metric, contest.n_folds)
+        return outcome_of(contest, test, alpha=ALPHA)
 
     @cached_property
     def adjusted(self) -> dict[tuple[str, str], float]:
@@ -193,38 +194,6 @@ class Comparison:
             found |= {(label, metric): value for label, value in pairs}
         return found
 
-    def _difference(self, series: Series, metric: str) -> Estimate:
-        own, other = self.averages(series, metric), self.averages(self.reference, metric)
-        found = self._estimate({r: own[r] - other[r] for r in own if r in other}, tested=True)
-        if self.design != "seeds" or found.n_repeats < 2:
-            return found
-        return self._compared(series, metric, found)
-
-    def _estimate(self, values: Mapping[Repeat, float], *, tested: bool = False) -> Estimate:
-        """Average over repeats; p is of a mean of zero."""
-        if not values:
-            return Estimate(math.nan)
-        every = np.array(list(values.values()))
-        spread = float(every.std(ddof=1)) if len(every) > 1 else None
-        units = _fold_means(values) if self.design == "folds" else every
-        if len(units) < 2:
-            return Estimate(float(every.mean()), spread, n_repeats=len(every))
-        n_train, n_test = self.counts if self.design == "folds" else (1, 0)
-        found = corrected_resampled_t(units, n_train=n_train, n_test=n_test, alpha=ALPHA)
-        p = found.p if tested and self.design == "folds" else math.nan
-        return Estimate(float(every.mean()), spread, found.interval, p, len(every))
-
-    def _compared(self, series: Series, metric: str, found: Estimate) -> Estimate:
-        """Test seeds on a fixed split; leave a difference untested that no test fits."""
-        try:
-            label, own, other = _stacked(series.done, self.reference.done, self.places[metric])
-            test = compare_methods(
-                label, own, other, metric=WEIGHTED[metric], paired_seeds=True, alpha=ALPHA
-            )
-        except ValueError:  # cases or repeats differ between the runs
-            return Estimate(found.mean, found.spread, n_repeats=found.n_repeats)
-        return Estimate(found.mean, found.spread, test.interval, test.p, found.n_repeats)
-
 
 def _fold_means(values: Mapping[Repeat, float]) -> np.ndarray:
     """Average seeds within a fold: (folds,)."""
@@ -232,37 +201,6 @@ def _fold_means(values: Mapping[Repeat, float]) -> np.ndarray:
     for (fold, _), value in values.items():
         folds.setdefault(fold, []).append(value)
     return np.array([np.mean(each) for each in folds.values()])
-
-
-def _stacked(
-    a: Iterable[RunResult], b: Iterable[RunResult], places: Sequence[Place]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lay predictions out for a test: label (N,), probabilities (P, R, N, K), NaN where none.
-
-    Raises:
-        ValueError: the two have different repeats.
-    """
-    own, other = ({(run.setting, run.repeat): run for run in runs} for runs in (a, b))
-    if own.keys() != other.keys():
-        raise ValueError(f"repeats differ: {sorted(own)} and {sorted(other)}")
-    repeats = sorted({repeat for _, repeat in own})
-    labels = {
-        case: label
-        for run in own.values()
-        for cases, found, _ in run.parts.values()
-        for case, label in zip(cases.tolist(), found.tolist(), strict=True)
-    }
-    index = {case: i for i, case in enumerate(labels)}
-    n_classes = next(p.shape[1] for run in own.values() for _, _, p in run.parts.values())
-    stacks = []
-    for runs in (own, other):
-        proba = np.full((len(places), len(repeats), len(index), n_classes), np.nan)
-        for c, (setting, condition) in enumerate(places):
-            for r, repeat in enumerate(repeats):
-                cases, _, scores = runs[setting, repeat].parts[condition]
-                proba[c, r, [index[case] for case in cases.tolist()]] = scores
-        stacks.append(proba)
-    return np.array(list(labels.values())), stacks[0], stacks[1]
 
 
 # --- the table --------------------------------------------------------------------------------
@@ -315,12 +253,14 @@ def _score_cells(comparison: Comparison, series: Series, metric: Metric) -> list
     mean = comparison.average(series, metric.name)
     if math.isnan(mean.mean):
         return [Cell(text=series.state)] * 2
-    cell = _number(mean, metric, score_range(mean, metric))
+    cell = _number(mean.mean, metric, score_range(mean, metric), mean.n_repeats)
+    if mean.spread is not None:
+        cell = replace(cell, spread=metric.factor * mean.spread)
     if series is comparison.reference:
         return [cell, Cell(text="reference")]
     found = comparison.differences[series.label, metric.name]
-    ends = found.interval and (metric.factor * found.interval[0], metric.factor * found.interval[1])
-    return [cell, replace(_number(found, metric, ends), spread=None)]
+    low, high = (metric.factor * end for end in found.interval)
+    return [cell, _number(found.difference, metric, (low, high), found.n)]
 
 
 def _p_columns(metric: Metric) -> list[Column]:
@@ -336,19 +276,17 @@ def _p_cells(comparison: Comparison, series: Series, metric: Metric) -> list[Cel
         return [Cell(text="reference")] * 2
     key = series.label, metric.name
     found, adjusted = comparison.differences[key], comparison.adjusted[key]
-    return [_p_cell(found.p), _p_cell(adjusted, _star(found.mean, adjusted, metric))]
+    return [_p_cell(found.p), _p_cell(adjusted, _star(found.difference, adjusted, metric))]
 
 
-def _number(found: Estimate, metric: Metric, ends: tuple[float, float] | None) -> Cell:
-    """Write a mean with its spread, and its interval in brackets."""
-    if math.isnan(found.mean):
+def _number(value: float, metric: Metric, ends: tuple[float, float] | None, n: int) -> Cell:
+    """Write a mean with its interval in brackets."""
+    if math.isnan(value):
         return Cell(text=DASH, n_repeats=0)
     note = ""
     if ends is not None and not any(map(math.isnan, ends)):
         note = " to ".join(f"{end:.{metric.digits}f}" for end in ends)
-    spread = None if found.spread is None else metric.factor * found.spread
-    value = metric.factor * found.mean
-    return Cell(value, spread, metric.digits, note=note, n_repeats=found.n_repeats)
+    return Cell(metric.factor * value, None, metric.digits, note=note, n_repeats=n)
 
 
 def _p_cell(p: float, marks: tuple[str, ...] = ()) -> Cell:

@@ -21,9 +21,8 @@ FLOORS = [
     "spec layout pictures volumes data metrics statistics",
     "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
     "sources store cache_folder encoders results contest significance subgroups "
-    "monotonicity captions tables published report score_table variant_tables variant_figures "
-    "differences "
-    "drawing summary request search_space ledger",
+    "monotonicity captions tables published report score_table differences drawing summary "
+    "variant_tables variant_figures request search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",

@@ -207,12 +207,12 @@ def test_a_difference_over_folds_is_the_corrected_resampled_t(study: StudyFolder
     assert comparison.averages(whole, "AUC") == {(0, 0): 1.0, (1, 0): 0.875}
     found = comparison.differences["less", "AUC"]
     # differences -0.25 and -0.5: mean -0.375, s^2 = 0.03125, se^2 = (1/2 + 4/8) s^2
-    assert found.mean == pytest.approx(-0.375)
+    assert found.difference == pytest.approx(-0.375)
     t = -0.375 / math.sqrt(0.03125)
     assert found.p == pytest.approx(2 * (0.5 - math.atan(abs(t)) / math.pi))  # Cauchy: 1 df
     assert comparison.adjusted["less", "AUC"] == found.p  # a family of one
-    low, high = found.interval or (0.0, 0.0)
-    assert (low + high) / 2 == pytest.approx(found.mean)
+    low, high = found.interval
+    assert (low + high) / 2 == pytest.approx(found.difference)
 
 
 def test_one_repeat_has_no_interval_and_no_test(study: StudyFolder) -> None:
