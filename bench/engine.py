@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, Subset
+from bench.data import Tokens
 from bench.errors import BadConfig, BenchError
 from bench.inference import Ask, Member, Model, Part, encoded_part, predict, selection_score
 from bench.method import Method, Progress, Stage
@@ -124,6 +125,7 @@ class _StageRun:
         self.rows = rows_of(stage, train)
         self.train = _kept(train, stage.subset)
         self.valid = _kept(valid, stage.subset)
+        self.tokens = self._tokens_of_all_epochs()
         self.valid_label = valid.label.cpu().numpy()
         selection = training.selection if stage.subset is None else (stage.subset,)
         self.asks = [Ask.of_subset(self.valid.inputs.observed, subset) for subset in selection]
@@ -141,6 +143,13 @@ class _StageRun:
             dropout=_study_law(self.recipe),
             class_weight=self._class_weight(),
         )
+
+    def _tokens_of_all_epochs(self) -> Sequence[Tokens] | None:
+        """Encode the training cases once, if no epoch would encode them otherwise."""
+        if not self.model.encoders.are_done(self.train.inputs):
+            return None
+        with torch.no_grad():
+            return self.model.encode(self.train.inputs)
 
     def _class_weight(self) -> Tensor | None:
         if self.recipe.balance != "weights":
@@ -204,12 +213,9 @@ class _StageRun:
 
     def _step(self, index: Tensor, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
         self.progress = replace(self.progress, step=self.step)
-        batch = self.train.inputs.rows(index)
         optimiser.zero_grad(set_to_none=True)
-        tokens = self.model.encode(batch)
-        terms = self.model.method.losses(
-            tokens, batch.observed, self.train.label[index], self.progress
-        )
+        tokens, observed = self._encoded(index)
+        terms = self.model.method.losses(tokens, observed, self.train.label[index], self.progress)
         values = torch.stack(list(terms.values()))  # a copy: a term may be a parameter itself
         values.sum().backward()
         for group in optimiser.param_groups:
@@ -219,6 +225,13 @@ class _StageRun:
         self.model.method.after_step(self.progress)
         self.step += 1
         return dict(zip(terms, values.detach().unbind(), strict=True))
+
+    def _encoded(self, index: Tensor) -> tuple[Sequence[Tokens], Tensor]:
+        """Return the tokens of a batch and what its cases have: (B, M) bool."""
+        if self.tokens is None:
+            batch = self.train.inputs.rows(index)
+            return self.model.encode(batch), batch.observed
+        return [each.rows(index) for each in self.tokens], self.train.inputs.observed[index]
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         generator = generator_for("order", *self.keys, epoch)

@@ -132,15 +132,22 @@ class Encoders(nn.Module):
                     content[m] = _frozen_tokens(encoder, content[m], inputs.observed[:, m])
         return Inputs(tuple(content), inputs.observed)
 
+    @staticmethod
+    def are_done(inputs: Inputs) -> bool:
+        """Whether tokens of these cases are the same in every epoch: nothing is left to encode.
+
+        So it is with vectors, and with pictures that `prepare` replaced by their tokens.
+
+        Args:
+            inputs: cases as a method trains on them.
+        """
+        return all(each.vector is not None or each.tokens is not None for each in inputs.content)
+
     def _encode(self, group: _Group, inputs: Inputs) -> dict[int, Tensor]:
         """Encode the present rows of a group in one call: (B, T, C) for each member."""
         ready = {m: inputs.content[m].tokens for m in group.members}
         if all(tokens is not None for tokens in ready.values()):
-            return {
-                m: tokens.masked_fill(~inputs.observed[:, m, None, None], 0.0)
-                for m, tokens in ready.items()
-                if tokens is not None
-            }
+            return {m: tokens for m, tokens in ready.items() if tokens is not None}
         encoder = self.get_submodule(group.name)
         present = [inputs.observed[:, m].nonzero().flatten() for m in group.members]
         parts = [inputs.content[m] for m in group.members]
