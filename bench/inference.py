@@ -1,6 +1,6 @@
 """Predict every condition from one encoding of each case, and score a validation part."""
 
-# N cases, B batch, M modalities, K classes
+# N cases, B batch, b rows of one pass, M modalities, K classes
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.availability import Subset
 from bench.data import Tokens
 from bench.encoders import Encoders, Inputs
-from bench.method import EncodedPart, Method
+from bench.method import EncodedPart, Method, Prediction
 from bench.metrics import auc
 from bench.patterns import rows_that_serve
 
@@ -118,6 +118,30 @@ def predict(members: Sequence[Member], inputs: Inputs, asks: Sequence[Ask]) -> l
     """
     n_classes = members[0].model.method.task.n_classes
     proba = [np.zeros((len(ask.rows), n_classes), np.float32) for ask in asks]
+    for each in passes(members, inputs, asks):
+        logits = each.predict().logits
+        proba[each.ask][each.inside] = logits.float().softmax(1).cpu().numpy()
+    return [Scored(ask.rows, out) for ask, out in zip(asks, proba, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Some rows of one ask, encoded and blanked as it says, before the model that answers."""
+
+    ask: int  # place among the asks
+    inside: np.ndarray  # (b,) places among its rows
+    model: Model
+    tokens: Sequence[Tokens]
+    available: Tensor  # (b, M) bool
+
+    @torch.inference_mode()
+    def predict(self) -> Prediction:
+        """Run the method on top of the tokens."""
+        return self.model.method(self.tokens, self.available)
+
+
+def passes(members: Sequence[Member], inputs: Inputs, asks: Sequence[Ask]) -> Iterator[Pass]:
+    """Yield what `predict` predicts, chunk by chunk; the arguments are those of it."""
     served = [_member_of(members, ask) for ask in asks]
     for i, member in enumerate(members):
         mine = [places == i for places in served]
@@ -125,11 +149,10 @@ def predict(members: Sequence[Member], inputs: Inputs, asks: Sequence[Ask]) -> l
             continue
         for start, chunk, tokens in _encoded_chunks(member.model, inputs):
             stop = start + len(chunk.observed)
-            for ask, out, places in zip(asks, proba, mine, strict=True):
+            for a, (ask, places) in enumerate(zip(asks, mine, strict=True)):
                 inside = np.flatnonzero(places & (ask.rows >= start) & (ask.rows < stop))
                 if len(inside):
-                    out[inside] = _forward(member.model, tokens, chunk, ask, inside, start)
-    return [Scored(ask.rows, out) for ask, out in zip(asks, proba, strict=True)]
+                    yield Pass(a, inside, member.model, *_shown(tokens, chunk, ask, inside, start))
 
 
 def _member_of(members: Sequence[Member], ask: Ask) -> np.ndarray:
@@ -165,15 +188,10 @@ def _encoded_chunks(
 
 
 @torch.inference_mode()
-def _forward(
-    model: Model,
-    tokens: Sequence[Tokens],
-    chunk: Inputs,
-    ask: Ask,
-    inside: np.ndarray,
-    start: int,
-) -> np.ndarray:
-    """Predict the rows of an ask that lie in one chunk: (n, K)."""
+def _shown(
+    tokens: Sequence[Tokens], chunk: Inputs, ask: Ask, inside: np.ndarray, start: int
+) -> tuple[Sequence[Tokens], Tensor]:
+    """Return tokens and availability of the rows of an ask that lie in one chunk."""
     device = chunk.observed.device
     local = torch.as_tensor(ask.rows[inside] - start, device=device)
     if len(local) < len(chunk.observed):
@@ -183,8 +201,7 @@ def _forward(
     seen = {m: cells[place].to(device) for m, cells in ask.seen.items()}
     if seen or not torch.equal(available, chunk.observed[local]):
         tokens = [each.restrict(available[:, m], seen.get(m)) for m, each in enumerate(tokens)]
-    logits = model.method(tokens, available).logits
-    return logits.float().softmax(1).cpu().numpy()
+    return tokens, available
 
 
 def encoded_part(model: Model, part: Part) -> EncodedPart:

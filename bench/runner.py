@@ -19,7 +19,7 @@ from torch import Tensor
 from bench import __version__
 from bench.availability import Subset, subsets
 from bench.data import Availability, Dataset, Split
-from bench.encoders import Encoders, Preprocessor, fit_preprocessor
+from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.features import FeatureExtractor
 from bench.engine import Training, fit
 from bench.errors import BadData, BadRequest, BenchError, NotApplicable
@@ -100,7 +100,7 @@ def _run(
     hooks: Hooks,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    _set_threads(context.threads)
+    set_threads(context.threads)
     material = Material.of(spec, context)
     trainer = _shallow if issubclass(material.method_class, ShallowMethod) else _deep
     fitted = trainer(folder, material, context, hooks)
@@ -112,6 +112,7 @@ def _run(
     return {
         "conditions": [condition.name for condition in conditions],
         "long_names": {condition.name: condition.long_name for condition in conditions},
+        "classes": list(material.dataset.classes),
         "dropout_law": material.law,
         "gaps": pattern_words(material.pattern),
         "condition_gaps": {test.condition.name: pattern_words(test.pattern) for test in tests},
@@ -121,7 +122,8 @@ def _run(
     }
 
 
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
+    """Have torch use so many threads."""
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
@@ -260,7 +262,9 @@ def environment(context: Context) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Deep:
+class Deep:
+    """A trained model, or several that share the subsets."""
+
     members: list[Member]
     preprocessor: Preprocessor
     device: torch.device
@@ -268,14 +272,17 @@ class _Deep:
 
     def predict(self, material: Material, tests: Sequence[Test]) -> list[Scored]:
         """Predict the conditions, encoding each test case once."""
-        rows = material.split.test
+        asks = [test.ask(material.split.test) for test in tests]
+        return predict(self.members, self.inputs(material), asks)
+
+    def inputs(self, material: Material) -> Inputs:
+        """Return the test part with what its cases truly have, ready for the encoders."""
         natural = material.dataset.natural()
-        inputs = self.preprocessor.inputs(material.dataset, rows, natural)
-        inputs = self.members[0].model.encoders.prepare(inputs).to(self.device)
-        return predict(self.members, inputs, [test.ask(rows) for test in tests])
+        inputs = self.preprocessor.inputs(material.dataset, material.split.test, natural)
+        return self.members[0].model.encoders.prepare(inputs).to(self.device)
 
 
-def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> _Deep:
+def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> Deep:
     device = torch.device(context.device)
     dataset, split, spec = material.dataset, material.split, material.spec
     preprocessor = _preprocessor(material)
@@ -303,7 +310,7 @@ def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks)
     _save(folder, members, preprocessor)
     asks = [Ask.of_subset(valid.inputs.observed, subset) for subset in material.selection]
     facts = validation_facts(material, predict(members, valid.inputs, asks))
-    return _Deep(members, preprocessor, device, _count_parameters(members) | facts)
+    return Deep(members, preprocessor, device, _count_parameters(members) | facts)
 
 
 def _training(material: Material) -> Training:
@@ -400,7 +407,7 @@ def _state_of(model: Model) -> dict[str, Tensor]:
     return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
-def _load_deep(folder: RunFolder, material: Material, context: Context) -> _Deep:
+def _load_deep(folder: RunFolder, material: Material, context: Context) -> Deep:
     device = torch.device(context.device)
     preprocessor = Preprocessor.from_state(folder.read_json("preprocessor.json"))
     build = _builder(material, preprocessor, device, load_weights=False)  # the checkpoint has them
@@ -409,14 +416,16 @@ def _load_deep(folder: RunFolder, material: Material, context: Context) -> _Deep
         model = build(None)
         model.load_state_dict(saved["state"])
         members.append(Member(model, tuple(saved["subset"]) if saved["subset"] else None))
-    return _Deep(members, preprocessor, device, {})
+    return Deep(members, preprocessor, device, {})
 
 
 # --- methods fitted with scikit-learn ---------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class _Shallow:
+class Shallow:
+    """A fitted method and what turns cases into its features."""
+
     method: ShallowMethod
     extractor: FeatureExtractor
     facts: dict[str, Any]
@@ -454,7 +463,7 @@ class _Shallow:
         ]
 
 
-def _shallow(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> _Shallow:
+def _shallow(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> Shallow:
     dataset, train = material.dataset, material.split.train
     extractor = FeatureExtractor.fit(dataset, train, material.availability)
     features = extractor.transform(dataset, train, material.availability)
@@ -467,7 +476,7 @@ def _shallow(folder: RunFolder, material: Material, context: Context, hooks: Hoo
     with folder.atomic_path("checkpoint.npz") as path, path.open("wb") as file:
         np.savez(file, allow_pickle=False, **state)
     counts = {"n_parameters": 0, "n_trainable": 0, "n_models": 1}
-    fitted = _Shallow(method, extractor, counts)
+    fitted = Shallow(method, extractor, counts)
     return replace(fitted, facts=counts | validation_facts(material, fitted.validate(material)))
 
 
@@ -484,7 +493,7 @@ def case_weight(label: np.ndarray, *, balanced: bool) -> np.ndarray:
     return len(label) / ((counts > 0).sum() * counts[label])
 
 
-def _load_shallow(folder: RunFolder, material: Material, context: Context) -> _Shallow:
+def _load_shallow(folder: RunFolder, material: Material, context: Context) -> Shallow:
     with np.load(folder.path_of("checkpoint.npz"), allow_pickle=False) as saved:
         state = dict(saved)
 
@@ -493,7 +502,13 @@ def _load_shallow(folder: RunFolder, material: Material, context: Context) -> _S
 
     method = _new_shallow(material)
     method.load(below("method."))
-    return _Shallow(method, FeatureExtractor.from_state(below("features.")), {})
+    return Shallow(method, FeatureExtractor.from_state(below("features.")), {})
+
+
+def load_fitted(folder: RunFolder, material: Material, context: Context) -> Deep | Shallow:
+    """Load what a finished run trained."""
+    loader = _load_shallow if issubclass(material.method_class, ShallowMethod) else _load_deep
+    return loader(folder, material, context)
 
 
 # --- predictions ------------------------------------------------------------------------------
@@ -507,10 +522,9 @@ def _add_conditions(
     new = [condition for condition in conditions if condition.name not in there]
     if not new:
         return
-    _set_threads(context.threads)
+    set_threads(context.threads)
     material = Material.of(spec, context)
-    loader = _load_shallow if issubclass(material.method_class, ShallowMethod) else _load_deep
-    fitted = loader(folder, material, context)
+    fitted = load_fitted(folder, material, context)
     tests = [Test.of(condition, material) for condition in new]
     folder.add_availability(availability_frame(material, tests))
     folder.add_predictions(
