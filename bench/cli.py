@@ -122,8 +122,13 @@ _study_run_options = _joined(
     click.option("--jobs", "-j", default=1, show_default=True, help="runs at a time"),
     click.option("--quiet", "-q", is_flag=True, help="no progress"),
 )
+_keep_option = click.option(
+    "--keep-representations", is_flag=True, default=None, help="of the test cases, for figures"
+)
 _run_options = _joined(
-    _study_run_options, click.option("--limit", type=int, help="only the first runs")
+    _study_run_options,
+    _keep_option,
+    click.option("--limit", type=int, help="only the first runs"),
 )
 
 
@@ -239,6 +244,7 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: tuple[str, ...])
 
 @app.command()
 @_study_run_options
+@_keep_option
 def ablate(**flags: Any) -> int:
     """Train a method whole and with each of its named switches; print the differences."""
     request, manner = _asked("ablation", **flags)

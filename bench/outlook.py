@@ -24,7 +24,7 @@ def outlook_lines(
     rows = [("run", "conditions", "state")]
     todo: list[float | None] = []
     for cell in planned.cells:
-        state = _state(cell, folder)
+        state = _state(cell, folder, keeps=request.keep_representations)
         if state.startswith("to do"):
             todo.append(_expected_seconds(cell, known))
         rows.append((cell.spec.folder, str(len(cell.conditions)), state))
@@ -44,11 +44,11 @@ def _protocol_lines(request: Request) -> Iterator[str]:
         yield f"{name}: " + "; ".join(plugin(config).words())
 
 
-def _state(cell: Cell, folder: StudyFolder) -> str:
+def _state(cell: Cell, folder: StudyFolder, *, keeps: bool) -> str:
     if cell.reason:
         return f"not applicable: {cell.reason}"
     run = folder.run(cell.spec)
-    if cell.is_done(run):
+    if cell.is_done(run, keeps=keeps):
         return "done"
     reason = run.reason()
     return f"to do (failed: {reason})" if reason else "to do"

@@ -41,6 +41,7 @@ class Request(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(1, ge=1)
     floor: bool = True
+    keep_representations: bool = False  # of the test cases, for figures; part of no run's identity
     include: tuple[str, ...] = ()
     override: bool = False
     data_root: str | None = None

@@ -24,7 +24,8 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -35,6 +36,7 @@ from bench.errors import BadData, BadRequest
 from bench.spec import RunSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
@@ -47,6 +49,7 @@ STATUS = "status.json"
 HISTORY = "history.jsonl"
 PREDICTIONS = "predictions.parquet"
 AVAILABILITY = "availability.parquet"
+REPRESENTATIONS = "representations.npz"
 
 HEARTBEAT_SECONDS = 10.0  # a run may beat at every step; it is written this often
 SILENCE_SECONDS = 3600.0  # a process of another host that is silent for so long is taken for dead
@@ -287,7 +290,7 @@ def reason_of(status: Mapping[str, Any]) -> str:
 
 @dataclass
 class RunFolder:
-    """One run on disk. Only `add_predictions` changes it once it is done."""
+    """One run on disk. Only the methods named `add_...` change it once it is done."""
 
     path: Path
     _beaten: float = field(default=-math.inf, compare=False, repr=False)
@@ -478,6 +481,55 @@ class RunFolder:
         gaps = {**(condition_gaps or {}), **status.get("condition_gaps", {})}
         facts = {"conditions": list(names), "long_names": known, "condition_gaps": gaps}
         self._write(STATUS, {**status, **facts})
+
+    def kept_conditions(self) -> list[str]:
+        """List the conditions whose representations were asked for, those without any too."""
+        return list(self.status().get("representations", []))
+
+    def add_representations(
+        self, arrays: Mapping[str, np.ndarray], conditions: Sequence[str]
+    ) -> None:
+        """Keep representations of further conditions of a finished run, beside those there.
+
+        Args:
+            arrays: by name; may lack conditions in which there is nothing to keep.
+            conditions: all that was asked for, by name.
+
+        Raises:
+            ValueError: the run is not done.
+        """
+        import numpy as np
+
+        status = self.status()
+        if status["state"] != "done":
+            raise ValueError(f"only a finished run keeps representations, {self.path.name} is not")
+        if arrays:
+            both = {**self.representations(), **arrays}
+            with (
+                _explained(self.path / REPRESENTATIONS),
+                self.atomic_path(REPRESENTATIONS) as path,
+                path.open("wb") as file,
+            ):
+                np.savez_compressed(file, allow_pickle=False, **both)
+        names = dict.fromkeys([*status.get("representations", []), *conditions])
+        self._write(STATUS, {**status, "representations": list(names)})
+
+    def representations(self) -> dict[str, np.ndarray]:
+        """Return what `bench.representations.read` sorts; empty if none were kept.
+
+        Raises:
+            BadData: the file is damaged; names it.
+        """
+        import numpy as np
+
+        path = self.path / REPRESENTATIONS
+        if not path.is_file():
+            return {}
+        try:
+            with np.load(path, allow_pickle=False) as saved:
+                return dict(saved)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise _damaged(path, str(error)) from error
 
     def write_availability(self, frame: pd.DataFrame) -> None:
         """Write who has what: `case`, `part`, `condition`, a column per modality and attribute."""

@@ -38,12 +38,10 @@ class Cell:
         """Rebuild a cell that crossed a process border."""
         return cls(RunSpec(**value["spec"]), tuple(value["conditions"]), value["reason"])
 
-    def is_done(self, folder: RunFolder) -> bool:
-        """Say whether the store answers this cell."""
-        if folder.state == "skipped":
-            return True
-        asked = {condition["name"] for condition in self.conditions}
-        return folder.state == "done" and asked <= set(folder.status()["conditions"])
+    def is_done(self, folder: RunFolder, *, keeps: bool = False) -> bool:
+        """Say whether the store answers this cell; `keeps`: with its representations."""
+        asked = [condition["name"] for condition in self.conditions]
+        return folder.state == "skipped" or _has(folder, asked, keeps=keeps)
 
 
 @dataclass(frozen=True)
@@ -136,13 +134,21 @@ def stored_answer(request: Request, study: StudyFolder, limit: int | None) -> An
         return None
     for name, conditions in entry["cells"]:
         folder = study.run_named(name)
-        if folder.state not in ("done", "skipped"):
-            return None
-        if folder.state == "done" and not set(conditions) <= set(folder.status()["conditions"]):
+        keeps = request.keep_representations
+        if folder.state != "skipped" and not _has(folder, conditions, keeps=keeps):
             return None
     folders = tuple(name for name, _ in entry["cells"])
     layouts = tuple(Layout.from_json(layout) for layout in entry["layouts"])
     return Answer(folders, 0, len(folders), (), layouts)
+
+
+def _has(folder: RunFolder, conditions: Sequence[str], *, keeps: bool) -> bool:
+    """Say whether a run is finished with these conditions, and their representations if wanted."""
+    status = folder.status()
+    if status["state"] != "done":
+        return False
+    kept = set(status.get("representations", [])) if keeps else set(conditions)
+    return set(conditions) <= set(status["conditions"]) & kept
 
 
 def stamp_of_file(path: str) -> list[int] | None:
@@ -183,7 +189,7 @@ def carry_out_together(
     todo = [
         task_of(cell, study.run(cell.spec), asked)
         for cell, asked in cells.values()
-        if not _is_answered(cell, study.run(cell.spec))
+        if not _is_answered(cell, study.run(cell.spec), asked)
     ]
     outcomes = []
     for outcome in executor.run(todo, fail_fast=fail_fast):
@@ -201,11 +207,11 @@ def carry_out_together(
     return Answer(tuple(cells), n_trained, n_found, failed, tuple(layouts))
 
 
-def _is_answered(cell: Cell, folder: RunFolder) -> bool:
+def _is_answered(cell: Cell, folder: RunFolder, request: Request) -> bool:
     """Say whether a cell needs no work; one that cannot run is marked so."""
     if cell.reason:
         _skip(folder, cell)
-    return cell.is_done(folder)
+    return cell.is_done(folder, keeps=request.keep_representations)
 
 
 def _skip(folder: RunFolder, cell: Cell) -> None:
@@ -223,8 +229,8 @@ def _mark_failed(folder: RunFolder, cell: Cell, error: str) -> None:
 
 def task_of(cell: Cell, folder: RunFolder, request: Request) -> Task:
     """Make the work of one cell; `run_cell` carries it out."""
-    payload = {"cell": cell.to_json(), "path": str(folder.path), **context_of(request)}
-    return Task(cell.spec.folder, "run", payload)
+    own = {"cell": cell.to_json(), "path": str(folder.path), "keep": request.keep_representations}
+    return Task(cell.spec.folder, "run", own | context_of(request))
 
 
 def context_of(request: Request) -> dict[str, Any]:
@@ -276,7 +282,12 @@ def run_cell(
         resolve_device(payload["device"]),
         payload["threads"],
     )
-    execute(RunFolder(Path(payload["path"])), cell.spec, conditions, context, Hooks(report, watch))
+    folder = RunFolder(Path(payload["path"]))
+    execute(folder, cell.spec, conditions, context, Hooks(report, watch))
+    if payload.get("keep"):  # searches have nothing to keep
+        from bench.representing import keep_representations
+
+        keep_representations(folder, cell.spec, conditions, context)
 
 
 _registries: dict[str, Any] = {}

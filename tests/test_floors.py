@@ -21,12 +21,12 @@ FLOORS = [
     "spec layout pictures volumes data metrics statistics",
     "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
     "sources store cache_folder encoders results contest significance subgroups "
-    "monotonicity captions tables published report score_table differences drawing summary "
-    "variant_tables variant_figures request search_space ledger",
+    "representations monotonicity captions tables published report score_table differences drawing "
+    "summary variant_tables variant_figures request search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 engine",
-    "runner reports",
+    "runner representing reports",
     "executors progress study planning complexity_tables",
     "preparation outlook figures reporting comparing checking page session variants ablation "
     "sensitivity tuning search_results search_figures tuning_report importance cli __main__",
@@ -45,8 +45,8 @@ UPWARD = {
 }
 
 TORCH = (
-    "blocks layers method attribute_fusion shallow encoders methods conformance inference "
-    "complexity table4 engine runner planning complexity_tables"
+    "representing blocks layers method attribute_fusion shallow encoders methods conformance "
+    "inference complexity table4 engine runner planning complexity_tables"
 )
 
 
