@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.category import StrCategoryLocator
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -77,7 +78,7 @@ def draw_gains(results: Sequence[SearchResult], name: str) -> Drawing:
     ]
     data = pd.DataFrame(lines, columns=["search", "default", "best"])
     search = results[0].search
-    figure, (axis,) = panels(1, 1, (5.5, 0.6 + 0.25 * len(lines)))
+    figure, (axis,) = panels(1, 1, (5.5, 0.9 + 0.25 * len(lines)))
     y = np.arange(len(lines))
     axis.hlines(y, data["default"], data["best"], color=GREY, lw=1)
     axis.plot(data["default"], y, "o", ms=4, color=GREY, label="default")
@@ -88,7 +89,7 @@ def draw_gains(results: Sequence[SearchResult], name: str) -> Drawing:
     axis.set_yticks(y, data["search"])
     axis.set_ylim(-0.6, len(lines) - 0.4)
     axis.set_xlabel(_score_label(results[0]), fontsize=8)
-    axis.legend(fontsize=7, frameon=False)
+    axis.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, fontsize=7, frameon=False)
     note = "the best of many trials is above one draw by chance alone"
     title(figure, f"{search.dataset}, {search.protocol}: default against best", note)
     return Drawing(name, figure, data)
@@ -154,6 +155,9 @@ def _optuna_figure(draw: Callable[[], Any], size: tuple[float, float], label: st
         figure: Figure = axes[0].figure
         heading = figure.get_suptitle() or axes[0].get_title()
         axes[0].set_title("")
+        for axis in axes:
+            if isinstance(axis.xaxis.get_major_locator(), StrCategoryLocator):
+                axis.tick_params(axis="x", labelrotation=30)
         figure.suptitle(f"{label}: {heading.lower()}", fontsize=10)
         plt.close(figure)
     return figure
