@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, Subset
 from bench.data import Tokens
+from bench.encoders import Inputs
+from bench.encoders.augmentation import Augmenter
 from bench.errors import BadConfig, BenchError
 from bench.inference import Ask, Member, Model, Part, encoded_part, predict, selection_score
 from bench.method import Method, Progress, Stage
@@ -40,6 +42,7 @@ class Training:
     selection: tuple[Subset | None, ...]  # conditions whose mean validation AUC is looked at
     seed_keys: tuple[object, ...]  # what the draws of this run depend on: data set, fold, seed
     n_classes: int
+    augmenter: Augmenter | None = None  # alters training cases, anew in each epoch
 
 
 def fit(build: Build, training: Training, train: Part, valid: Part, log: Log) -> list[Member]:
@@ -125,6 +128,7 @@ class _StageRun:
         self.rows = rows_of(stage, train)
         self.train = _kept(train, stage.subset)
         self.valid = _kept(valid, stage.subset)
+        self.augmenter = training.augmenter
         self.tokens = self._tokens_of_all_epochs()
         self.valid_label = valid.label.cpu().numpy()
         selection = training.selection if stage.subset is None else (stage.subset,)
@@ -146,10 +150,15 @@ class _StageRun:
 
     def _tokens_of_all_epochs(self) -> Sequence[Tokens] | None:
         """Encode the training cases once, if no epoch would encode them otherwise."""
-        if not self.model.encoders.are_done(self.train.inputs):
+        if not self.model.encoders.are_done(self._source):
             return None
         with torch.no_grad():
-            return self.model.encode(self.train.inputs)
+            return self.model.encode(self._source)
+
+    @property
+    def _source(self) -> Inputs:
+        """What training looks at: the altered copies of its cases, if there are any."""
+        return self.train.inputs if self.train.altered is None else self.train.altered
 
     def _class_weight(self) -> Tensor | None:
         if self.recipe.balance != "weights":
@@ -215,7 +224,8 @@ class _StageRun:
         self.progress = replace(self.progress, step=self.step)
         optimiser.zero_grad(set_to_none=True)
         tokens, observed = self._encoded(index)
-        terms = self.model.method.losses(tokens, observed, self.train.label[index], self.progress)
+        label = self.train.label[index.to(self.train.label.device)]
+        terms = self.model.method.losses(tokens, observed, label, self.progress)
         values = torch.stack(list(terms.values()))  # a copy: a term may be a parameter itself
         values.sum().backward()
         for group in optimiser.param_groups:
@@ -227,11 +237,25 @@ class _StageRun:
         return dict(zip(terms, values.detach().unbind(), strict=True))
 
     def _encoded(self, index: Tensor) -> tuple[Sequence[Tokens], Tensor]:
-        """Return the tokens of a batch and what its cases have: (B, M) bool."""
-        if self.tokens is None:
-            batch = self.train.inputs.rows(index)
-            return self.model.encode(batch), batch.observed
-        return [each.rows(index) for each in self.tokens], self.train.inputs.observed[index]
+        """Return the tokens of a batch (B,) and what its cases have: (B, M) bool."""
+        place = self._places(index).to(self.train.label.device)
+        if self.tokens is not None:
+            return [each.rows(place) for each in self.tokens], self._source.observed[place]
+        batch = self._source.rows(place)
+        if self.augmenter is not None and self.train.altered is None:
+            names = [self.train.cases[row] for row in index.tolist()]
+            batch = self.augmenter(batch, names, *self.keys, self.progress.epoch)
+        return self.model.encode(batch), batch.observed
+
+    def _places(self, index: Tensor) -> Tensor:
+        """Return where the cases (B,) of a batch stand, of altered copies one each by its draw."""
+        if self.train.altered is None:
+            return index
+        n_cases, epoch = len(self.train), self.progress.epoch
+        n_copies = len(self.train.altered.observed) // n_cases
+        names = [self.train.cases[row] for row in index.tolist()]
+        drawn = [seed_for("variant", *self.keys, epoch, name) % n_copies for name in names]
+        return index + n_cases * torch.tensor(drawn)
 
     def _batches(self, epoch: int) -> Iterator[Tensor]:
         generator = generator_for("order", *self.keys, epoch)
@@ -240,8 +264,7 @@ class _StageRun:
             order = _balanced_order(self.train.label.cpu()[rows], generator)
         else:
             order = torch.randperm(len(rows), generator=generator)
-        for index in split_batches(rows[order], self.recipe.batch_size):
-            yield index.to(self.train.label.device)
+        yield from split_batches(rows[order], self.recipe.batch_size)
 
     @torch.no_grad()
     def _validate(self, epoch: int) -> tuple[float | None, str]:
@@ -274,9 +297,14 @@ def _kept(part: Part, subset: Subset | None) -> Part:
     """Leave a stage's own modalities, so that no encoder of another is run in it."""
     if subset is None:
         return part
-    kept = torch.zeros_like(part.inputs.observed)
-    kept[:, list(subset)] = True
-    return Part(part.inputs.restrict(kept), part.label)
+
+    def restricted(inputs: Inputs) -> Inputs:
+        kept = torch.zeros_like(inputs.observed)
+        kept[:, list(subset)] = True
+        return inputs.restrict(kept)
+
+    altered = None if part.altered is None else restricted(part.altered)
+    return replace(part, inputs=restricted(part.inputs), altered=altered)
 
 
 def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:

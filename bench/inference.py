@@ -57,13 +57,16 @@ class Part:
 
     inputs: Inputs
     label: Tensor  # (N,) long
+    cases: tuple[str, ...] = ()  # (N,) names, of training cases that are altered
+    altered: Inputs | None = None  # fixed altered copies of all cases, one set below the other
 
     def __len__(self) -> int:
         return len(self.label)
 
     def to(self, device: torch.device) -> Part:
         """Return the part on a device."""
-        return Part(self.inputs.to(device), self.label.to(device))
+        altered = None if self.altered is None else self.altered.to(device)
+        return Part(self.inputs.to(device), self.label.to(device), self.cases, altered)
 
 
 @dataclass(frozen=True, eq=False)

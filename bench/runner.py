@@ -20,6 +20,7 @@ from bench import __version__
 from bench.availability import Subset, subsets
 from bench.data import Availability, Dataset, Split
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
+from bench.encoders.augmentation import Augmenter, stacked
 from bench.encoders.features import FeatureExtractor
 from bench.engine import Training, fit
 from bench.errors import BadData, BadRequest, BenchError, NotApplicable
@@ -284,16 +285,11 @@ class Deep:
 
 def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> Deep:
     device = torch.device(context.device)
-    dataset, split, spec = material.dataset, material.split, material.spec
+    spec = material.spec
     preprocessor = _preprocessor(material)
     build = _builder(material, preprocessor, device)
-    frozen = build(None).encoders if spec.encoder.frozen else None
-
-    def part(rows: np.ndarray, availability: Availability) -> Part:
-        inputs = preprocessor.inputs(dataset, rows, availability)
-        if frozen is not None:
-            inputs = frozen.prepare(inputs)
-        return Part(inputs, torch.as_tensor(material.label[rows])).to(device)
+    encoders = build(None).encoders if spec.encoder.frozen else None
+    parts = _Parts(material, preprocessor, device, encoders)
 
     n_done = 0
 
@@ -305,18 +301,63 @@ def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks)
         hooks.report(min(1.0, n_done / spec.recipe.epochs))
         hooks.watch(row)
 
-    valid = part(split.valid, material.valid_availability)
-    members = fit(build, _training(material), part(split.train, material.availability), valid, log)
+    valid = parts.valid()
+    training = _training(material, parts.augmenter)
+    members = fit(build, training, parts.train(), valid, log)
     _save(folder, members, preprocessor)
     asks = [Ask.of_subset(valid.inputs.observed, subset) for subset in material.selection]
     facts = validation_facts(material, predict(members, valid.inputs, asks))
     return Deep(members, preprocessor, device, _count_parameters(members) | facts)
 
 
-def _training(material: Material) -> Training:
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Makes the parts of a split that training looks at."""
+
+    material: Material
+    preprocessor: Preprocessor
+    device: torch.device
+    frozen: Encoders | None  # encode once what they can
+
+    @property
+    def augmenter(self) -> Augmenter | None:
+        """What alters training cases."""
+        config = self.material.spec.encoder
+        if config.augment is None:
+            return None
+        return Augmenter(config.augment, self.preprocessor, frozen=config.frozen)
+
+    def train(self) -> Part:
+        """Return the training part, with the altered copies that a frozen encoder sees."""
+        rows, augmenter = self.material.split.train, self.augmenter
+        part = self._part(rows, self.material.availability)
+        part = replace(part, cases=tuple(self.material.dataset.cases[rows].tolist()))
+        if self.frozen is not None and augmenter is not None and augmenter.settings.variants:
+            inputs = self._inputs(rows, self.material.availability)
+            copies = augmenter.variants(inputs, part.cases)
+            part = replace(part, altered=stacked([self.frozen.prepare(each) for each in copies]))
+        return part.to(self.device)
+
+    def valid(self) -> Part:
+        """Return the validation part, which nothing alters."""
+        part = self._part(self.material.split.valid, self.material.valid_availability)
+        return part.to(self.device)
+
+    def _part(self, rows: np.ndarray, availability: Availability) -> Part:
+        inputs = self._inputs(rows, availability)
+        if self.frozen is not None:
+            inputs = self.frozen.prepare(inputs)
+        return Part(inputs, torch.as_tensor(self.material.label[rows]))
+
+    def _inputs(self, rows: np.ndarray, availability: Availability) -> Inputs:
+        return self.preprocessor.inputs(self.material.dataset, rows, availability)
+
+
+def _training(material: Material, augmenter: Augmenter | None) -> Training:
     spec = material.spec
     keys = (spec.dataset, spec.fold, spec.n_folds, spec.seed)
-    return Training(spec.recipe, material.selection, keys, len(material.dataset.classes))
+    n_classes = len(material.dataset.classes)
+    return Training(spec.recipe, material.selection, keys, n_classes, augmenter)
 
 
 def validation_facts(material: Material, scored: Sequence[Scored]) -> dict[str, Any]:

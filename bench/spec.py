@@ -49,6 +49,44 @@ TEXT_MODELS = {  # of encoder.text, where no other is named
 }
 
 
+class Augmentation(Frozen):
+    """How training pictures and volumes are altered, drawn anew for each case and epoch.
+
+    A strength of 0 leaves its kind of alteration out; shares are of a side of the picture.
+    """
+
+    p: float = Field(1.0, ge=0, le=1, description="chance that a case is altered at all")
+    together: bool = Field(
+        False, description="one draw for all pictures, and one for all volumes, of a case"
+    )
+    variants: int = Field(
+        0, ge=0, description="of a frozen encoder: altered copies of each case, all encoded once"
+    )
+    p_h_flip: float = Field(0.0, ge=0, le=1, description="left and right; also of volumes")
+    p_v_flip: float = Field(0.0, ge=0, le=1, description="up and down; also of volumes")
+    p_quarter_turn: float = Field(0.0, ge=0, le=1, description="by 90, 180 or 270 degrees")
+    p_move: float = Field(1.0, ge=0, le=1, description="chance of shift, scale and rotate")
+    shift: float = Field(0.0, ge=0, lt=1, description="up to this share, in both directions")
+    scale: float = Field(0.0, ge=0, lt=1, description="by a factor of 1 - scale to 1 + scale")
+    rotate: float = Field(0.0, ge=0, le=180, description="up to these degrees")
+    p_distort: float = Field(1.0, ge=0, le=1, description="chance of distort")
+    distort: float = Field(0.0, ge=0, lt=1, description="a smooth bend of up to this share")
+    p_colour: float = Field(1.0, ge=0, le=1, description="chance of the next four")
+    brightness: float = Field(0.0, ge=0, le=1, description="up to this share of white, added")
+    contrast: float = Field(0.0, ge=0, le=1, description="by a factor of 1 -+ contrast")
+    saturation: float = Field(0.0, ge=0, le=1, description="by a factor of 1 -+ saturation")
+    hue: float = Field(0.0, ge=0, le=180, description="up to these degrees about the grey axis")
+    crop: float = Field(
+        0.0, ge=0, lt=1, description="volumes: padded by this share with 0, cut at the old size"
+    )
+    p_noise: float = Field(1.0, ge=0, le=1, description="volumes: chance of noise")
+    noise: float = Field(0.0, ge=0, description="volumes: of up to so many training SDs")
+    p_erase: float = Field(1.0, ge=0, le=1, description="volumes: chance of erase")
+    erase: float = Field(
+        0.0, ge=0, le=1, description="volumes: a box of up to this share of each side, to the mean"
+    )
+
+
 class EncoderConfig(Frozen):
     """The encoders that all methods of a study share."""
 
@@ -56,6 +94,9 @@ class EncoderConfig(Frozen):
     pretrained: bool = False
     weights: str = Field("", description="local weights file; empty: timm's own source")
     frozen: bool = Field(False, description="published weights stay; a picture is encoded once")
+    augment: Augmentation | None = Field(
+        None, description="alter training pictures and volumes: see `bench info augment`"
+    )
     d_attribute: int = Field(32, ge=2, description="width of a learned attribute token")
     volume: Literal["conv3d", "nnmamba"] = Field("conv3d", description="encoder of volumes")
     text: Literal["", "tokens", "cls"] = Field(
