@@ -17,6 +17,7 @@ import warnings
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -35,6 +36,8 @@ MissingFiles = Literal["error", "absent"]  # what a file that is not in the fold
 
 DATA_VARIABLE = "BENCH_DATA_DIR"
 N_NAMED = 10  # files or names that an error lists before it says how many more there are
+MAX_TABLE_BYTES = 512 * 2**20  # of a table, unpacked: a small XLSX can claim to be larger
+MAX_COLUMNS = 20_000
 PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
@@ -188,24 +191,33 @@ def fingerprint_arrays(*arrays: np.ndarray) -> str:
 
 
 def read_table(
-    path: Path, required_columns: Sequence[str], *, header: Sequence[str] | None = None
+    path: Path,
+    required_columns: Sequence[str],
+    *,
+    header: Sequence[str] | None = None,
+    delimiter: str = ",",
+    encoding: str = "utf-8-sig",
 ) -> pd.DataFrame:
     """Read a CSV file as text.
 
     Args:
-        path: a UTF-8 file with commas and a header line; a byte order mark is skipped.
+        path: a file with a header line; a byte order mark is skipped.
         required_columns: columns that must be there; others are kept too.
         header: names of all columns, where the file has no header line.
+        delimiter: what parts the cells.
+        encoding: of the file.
 
     Returns:
         Cells as str without surrounding blanks, NaN where blank. The index is the line of the
         file (from 1, the header included) on which the record ends; empty lines are skipped.
 
     Raises:
-        BadData: not readable, not UTF-8, no CSV, a column missing or named twice, a record of
-            another length than the header, or no record at all.
+        BadData: not readable, in another encoding, no CSV, larger than `MAX_TABLE_BYTES` or
+            `MAX_COLUMNS`, a column missing or named twice, a record of another length than the
+            header, or no record at all.
     """
-    return _frame(path, required_columns, *_records(path, header))
+    text = read_text(path, encoding)
+    return _frame(path, required_columns, *_records(path, text, header, delimiter))
 
 
 def read_sheet(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
@@ -242,14 +254,49 @@ def _sheet_rows(path: Path) -> list[list[str]]:
             "pip install 'missing-modality-bench[formats]', or save the sheet as CSV"
         ) from error
     try:
+        _check_unpacked(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions that it does not know
             with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
-                rows = book.worksheets[0].iter_rows(values_only=True)
-                return [[_cell_text(cell) for cell in row] for row in rows]
+                sheet = book.worksheets[0]
+                sheet.reset_dimensions()  # rows as long as they are, not as the file claims
+                return [
+                    [_cell_text(cell) for cell in _checked_width(path, row)]
+                    for row in sheet.iter_rows(values_only=True)
+                ]
+    except BadData:
+        raise
     except Exception as error:  # damaged workbooks raise many kinds
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
         raise BadData(f"{path}: no readable XLSX ({reason}); get the file again") from error
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a workbook whose parts would fill the memory."""
+    with zipfile.ZipFile(path) as archive:
+        n_bytes = sum(part.file_size for part in archive.infolist())
+    if n_bytes > MAX_TABLE_BYTES:
+        raise _too_large(path, n_bytes)
+
+
+def _checked_width(path: Path, row: Sequence[object]) -> Sequence[object]:
+    if len(row) > MAX_COLUMNS:
+        raise _too_wide(path, len(row))
+    return row
+
+
+def _too_large(path: Path, n_bytes: int) -> BadData:
+    return BadData(
+        f"{path}: the table has {n_bytes} bytes, unpacked, and the limit is {MAX_TABLE_BYTES}; "
+        "keep what is needed of it"
+    )
+
+
+def _too_wide(path: Path, n_columns: int) -> BadData:
+    return BadData(
+        f"{path}: the table has {n_columns} columns and the limit is {MAX_COLUMNS}; keep those "
+        "that are needed"
+    )
 
 
 def _cell_text(cell: object) -> str:
@@ -280,12 +327,14 @@ def _frame(
     """Build the table of a file from its records, NaN where blank; see `read_table`."""
     import pandas as pd
 
+    if len(columns) > MAX_COLUMNS:
+        raise _too_wide(path, len(columns))
     missing = [column for column in required_columns if column not in columns]
     if missing:
         raise BadData(
             f"{path}: column {some_of(missing)} is missing; the file has {some_of(columns)}"
         )
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    repeated = sorted(name for name, n_times in Counter(columns).items() if n_times > 1)
     if repeated:
         raise BadData(f"{path}: column {some_of(repeated)} stands there twice; keep one of them")
     if not rows:
@@ -300,11 +349,11 @@ def _other_length(path: Path, line: int, n_cells: int, n_columns: int) -> BadDat
 
 
 def _records(
-    path: Path, header: Sequence[str] | None
+    path: Path, text: str, header: Sequence[str] | None, delimiter: str
 ) -> tuple[list[str], list[int], list[list[str]]]:
     """Return the header, and the line and cells of each record."""
     # strict: an unclosed quote would otherwise swallow the rest of the file without a word
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     lines: list[int] = []
     rows: list[list[str]] = []
     try:
@@ -324,17 +373,25 @@ def _records(
     return columns, lines[first:], rows[first:]
 
 
-def _text(path: Path) -> str:
-    """Return the text of a UTF-8 file."""
+def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
+    """Return the text of a file.
+
+    Raises:
+        BadData: not readable, larger than `MAX_TABLE_BYTES`, or in another encoding.
+    """
     try:
+        n_bytes = path.stat().st_size
+        if n_bytes > MAX_TABLE_BYTES:
+            raise _too_large(path, n_bytes)
         content = path.read_bytes()
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise BadData(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from error
+        name = encoding.upper().removesuffix("-SIG")
+        raise BadData(f"{path}, line {line}: not {name}; save the file as UTF-8") from error
 
 
 def read_matrix(path: Path, n_columns: int) -> np.ndarray:
@@ -351,7 +408,7 @@ def read_matrix(path: Path, n_columns: int) -> np.ndarray:
         BadData: not readable, or a line with other than finite numbers or with another count.
     """
     rows = []
-    for line, text in enumerate(_text(path).splitlines(), start=1):
+    for line, text in enumerate(read_text(path).splitlines(), start=1):
         words = text.split()
         if words and len(words) != n_columns:
             raise BadData(f"{path}, line {line}: {len(words)} numbers, not {n_columns}; mend it")

@@ -203,7 +203,7 @@ class Arena:
         """Hash the code that the numbers depend on."""
         registry = self.planner.registry
         found = [registry.find("method", method), registry.find("dataset", self.name)]
-        return code_of_run([each.path for each in found if each.path is not None])
+        return code_of_run([each.code for each in found])
 
     def _trainings(
         self, protocols: list[Protocol]

@@ -3,6 +3,7 @@
 A file's name is its plugin's name: `all_subsets.py` is `all-subsets`. The kind is read from the
 class that `PLUGIN` names: derived from Method or ShallowMethod, DatasetPlugin, Protocol, Report or
 Figure, directly or through other classes of the same file, of the package or of a neighbour's file.
+A YAML file is a manifest, a dataset that gives itself its name.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 
 PACKAGE = Path(__file__).parent
 MAX_DEPTH = 20  # of derived classes; a circle of them ends here
+MANIFEST_ENDINGS = (".yaml", ".yml")
 
 Kind = Literal["method", "dataset", "protocol", "report"]
 
@@ -42,6 +44,11 @@ def plugin_name(path: Path) -> str:
     return path.stem.replace("__", "+").replace("_", "-")
 
 
+def is_manifest(path: str | Path) -> bool:
+    """Say whether this is the path of a dataset's description and not of a plugin's code."""
+    return str(path).lower().endswith(MANIFEST_ENDINGS)
+
+
 def plugin_files(folder: Path) -> list[Path]:
     """List the files of a folder that are to be plugins: no tests, none that starts with `_`."""
     return [
@@ -58,6 +65,7 @@ class PluginFile:
     doc: str = ""  # first line of its docstring
     kind: Kind | None = None  # None: it cannot be told
     problem: str = ""
+    name: str = ""  # that it gives itself; empty: its file's
 
     @property
     def unplaced(self) -> str:

@@ -7,7 +7,8 @@ package (groups `bench.methods` and so on). Its file name is its name: `all_subs
 are tests (`test_*.py`, `conftest.py`).
 
 The kind of an included file is told by its source (`bench/plugin_file.py`). It reaches the files
-beside it by relative imports (`from .layers import Gate`).
+beside it by relative imports (`from .layers import Gate`). An included YAML file is a manifest: a
+dataset that the plugin `manifest` reads, under the name that the file gives itself.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from types import ModuleType
 from typing import Any, Literal
 
 import bench
-from bench.errors import BadPlugin, BadRequest, unknown
+from bench.errors import BadConfig, BadPlugin, BadRequest, unknown
 from bench.plugin_file import (
     BASES,
     FOLDERS,
     Kind,
     PluginFile,
+    is_manifest,
     plugin_files,
     plugin_name,
     read_plugin_file,
@@ -56,6 +58,11 @@ class Found:
     target: str = ""
     problem: str = ""
 
+    @property
+    def code(self) -> Path:
+        """The file of its code: of a manifest, that of the plugin which reads it."""
+        return folder_of("dataset") / "manifest.py" if is_manifest(self.path) else self.path
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -76,12 +83,12 @@ class Registry:
         """Take the user's own files and folders; none is read until a plugin is looked up.
 
         Args:
-            include: Python files, or folders of them.
+            include: Python files, folders of them, or manifests.
             override: let an included or installed plugin take the name of another. A later path
                 wins over an earlier one, both over installed packages, those over the built-in.
 
         Raises:
-            BadRequest: a path that is neither a folder nor a Python file.
+            BadRequest: a path that is neither a folder, nor a Python file, nor a manifest.
         """
         self.include = tuple(_checked_include(Path(path)) for path in include)
         self.override = override
@@ -112,10 +119,13 @@ class Registry:
         Raises:
             UnknownName: nothing has this name.
             BadPlugin: it cannot be imported, or `PLUGIN` is not a class of this kind.
+            BadConfig: it is a manifest with a fault.
         """
         found = self.find(kind, name)
         try:
             plugin = _import(found)
+        except BadConfig:  # of a manifest, which names its line
+            raise
         except (Exception, SystemExit) as error:
             raise BadPlugin(_import_failure(found, error)) from error
         _check_class(found, plugin)
@@ -156,7 +166,7 @@ class Registry:
     def _failure(self, kind: Kind, listing: Listing) -> str:
         try:
             self.load(kind, listing.name)
-        except BadPlugin as error:
+        except (BadPlugin, BadConfig) as error:
             return str(error)
         return ""
 
@@ -169,7 +179,7 @@ class Registry:
         collected = {found.name: found for found in _built_in(kind)}
         known = {found.path.resolve() for found in collected.values()}
         included = (
-            Found(kind, plugin_name(path), path, "include")
+            Found(kind, page.name or plugin_name(path), path, "include")
             for path, page in self._included.items()
             if page.kind == kind and path.resolve() not in known
         )
@@ -187,7 +197,7 @@ class Registry:
         for path in self.include:
             for file in plugin_files(path) if path.is_dir() else [path]:
                 files.setdefault(file.resolve(), file)
-        return {path: read_plugin_file(path) for path in files.values()}
+        return {path: _read_page(path) for path in files.values()}
 
 
 def folder_of(kind: Kind) -> Path:
@@ -209,12 +219,30 @@ def _checked_include(path: Path) -> Path:
     path = path.expanduser().absolute()
     if not path.exists():
         raise BadRequest(f"no file or folder to include is named {str(path)!r}; check the path")
-    if not path.is_dir() and (path.suffix != ".py" or path.name.startswith("_")):
+    is_plugin = path.suffix == ".py" and not path.name.startswith("_")
+    if not path.is_dir() and not is_plugin and not is_manifest(path):
         raise BadRequest(
-            f"{str(path)!r} cannot be included; name a folder, or a file that ends in .py "
-            "and does not start with _"
+            f"{str(path)!r} cannot be included; name a folder, a file that ends in .py and does "
+            "not start with _, or a dataset's .yaml"
         )
     return path
+
+
+def _read_page(path: Path, kind: Kind | None = None) -> PluginFile:
+    """Read what a plugin file or a manifest says of itself; a fault is its `problem`."""
+    if not is_manifest(path):
+        return read_plugin_file(path, kind)
+    from bench.manifest import manifest_name, read_manifest
+
+    try:
+        name = manifest_name(path)
+    except BadConfig as error:
+        return PluginFile(kind="dataset", problem=str(error))
+    try:
+        said = read_manifest(path).manifest.description
+    except BadConfig as error:
+        return PluginFile(kind="dataset", problem=str(error), name=name)
+    return PluginFile(said or f"own data ({path.name})", "dataset", name=name)
 
 
 def _built_in(kind: Kind) -> Iterator[Found]:
@@ -273,7 +301,7 @@ def _shown(path: Path) -> str:
 
 
 def _listing(found: Found) -> Listing:
-    page = read_plugin_file(found.path, found.kind)
+    page = _read_page(found.path, found.kind)
     problem = found.problem
     if found.source != "entry point":  # which may name any class; its file needs no PLUGIN
         problem = problem or page.problem
@@ -286,6 +314,8 @@ def _import(found: Found) -> Any:
         entry = EntryPoint(found.name, found.target, f"bench.{FOLDERS[found.kind]}")
         loaded = entry.load()
         return loaded.PLUGIN if isinstance(loaded, ModuleType) else loaded
+    if is_manifest(found.path):
+        return importlib.import_module("bench.datasets.manifest").PLUGIN.of_file(found.path)
     if found.source == "include":
         return _import_file(found.path).PLUGIN
     return importlib.import_module(found.target).PLUGIN

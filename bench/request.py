@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from bench.errors import BadConfig, BadRequest, unknown
+from bench.plugin_file import is_manifest
 from bench.spec import Balance, EncoderConfig, Frozen, Recipe, SelectionRule, Tuned
 
 PRESETS = Path(__file__).parent / "presets"
@@ -47,6 +48,11 @@ class Request(Frozen):
     data_root: str | None = None
     out: str = "results"
     study: str = "main"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _manifests_by_name(cls, values: Any) -> Any:
+        return with_manifests(values) if isinstance(values, Mapping) else values
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -134,6 +140,45 @@ def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any
         ) from None
 
 
+def with_manifests(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Take datasets that are named by the path of a manifest as plugins that are included.
+
+    `-d study.yaml`, or `-d manifest --set manifest.file=study.yaml`, becomes the name that the file
+    gives itself, with the file among `include`.
+
+    Raises:
+        BadConfig: such a file cannot be read, or its name cannot be a dataset's.
+    """
+    settings = dict(asked.get("settings") or {})
+    names: list[Any] = []
+    files: list[str] = []
+    datasets = asked.get("datasets")
+    for each in datasets if isinstance(datasets, list | tuple) else ():
+        own = settings.get(each) if each == "manifest" else None
+        file = own.get("file") if isinstance(own, Mapping) else None
+        if file is None and not (isinstance(each, str) and is_manifest(each)):
+            names.append(each)
+            continue
+        path = Path(str(file or each)).expanduser().absolute()
+        names.append(_manifest_name(path))
+        files.append(str(path))
+        if isinstance(own, Mapping):
+            del settings[each]
+            rest = {key: value for key, value in own.items() if key != "file"}
+            settings[names[-1]] = rest | settings.get(names[-1], {})
+    if not files:
+        return dict(asked)
+    include = dict.fromkeys([*(asked.get("include") or ()), *files])
+    changed = {"datasets": names, "include": list(include), "settings": settings}
+    return {**asked, **changed}
+
+
+def _manifest_name(path: Path) -> str:
+    from bench.manifest import manifest_name
+
+    return manifest_name(path)
+
+
 def recipe_of(request: Request, dataset_defaults: Mapping[str, Any]) -> Recipe:
     """Resolve the training recipe that all methods of a dataset share."""
     values = dict(dataset_defaults) | _preset(request.preset).get("recipe", {})
@@ -216,6 +261,7 @@ def layered(
         if key in asked:
             value = asked.pop(key)
             asked[f"{key}s"] = [value] if isinstance(value, str) else value
+    flags = with_manifests(flags)
     named = _plugins(asked)
     gaps = asked.get("gaps")
     asked |= {key: value for key, value in flags.items() if value not in (None, [], (), {})}

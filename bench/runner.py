@@ -231,7 +231,9 @@ _datasets: dict[tuple[object, ...], Dataset] = {}
 
 def load_dataset(context: Context, name: str, config: Mapping[str, Any]) -> Dataset:
     """Load a dataset once per process."""
-    key = (name, repr(sorted(config.items())), context.data_root)
+    path = context.registry.find("dataset", name).path  # manifests of one name are not one dataset
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    key = (name, path, changed, repr(sorted(config.items())), context.data_root)
     if key not in _datasets:
         plugin = context.registry.load("dataset", name)()
         _datasets[key] = plugin.load(plugin.config_class(**config), context.data_root)

@@ -254,7 +254,7 @@ def test_a_path_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mine.txt", "_mine.py"])
 def test_a_file_that_cannot_be_a_plugin_is_refused_at_once(tmp_path: Path, name: str) -> None:
-    with pytest.raises(BadRequest, match="cannot be included; name a folder, or a file that ends"):
+    with pytest.raises(BadRequest, match="cannot be included; name a folder, a file that ends"):
         Registry([write(tmp_path / name)])
 
 

@@ -1,0 +1,195 @@
+"""Make a dataset of a manifest and the files that it names."""
+
+# N cases, M modalities
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.data import Attribute, Dataset, Modality
+from bench.dataset import MissingFiles
+from bench.errors import BadData
+from bench.manifest import columns
+from bench.manifest.files import CasePictures, CaseVolumes, case_files, fingerprint
+from bench.manifest.reading import ManifestFile
+from bench.manifest.schema import (
+    ImageColumn,
+    Manifest,
+    ReportColumn,
+    TableColumns,
+    VectorColumns,
+    VolumeColumn,
+)
+from bench.manifest.spreadsheet import Sheet, open_sheet
+from bench.spec import digest
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line may say over a manifest."""
+
+    missing_files: MissingFiles | None = None
+    size: int | None = None  # side of all pictures
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One modality of the dataset, read or found."""
+
+    modality: Modality
+    content: object
+    present: np.ndarray  # (N,) bool
+    files: tuple[Path, ...] = ()
+    columns: tuple[str, ...] = ()  # of the table, that are its attributes
+
+
+def build(file: ManifestFile, data_root: Path | None, choices: Choices | None = None) -> Dataset:
+    """Read the table and find the files; decode no picture and no volume.
+
+    Args:
+        file: the manifest.
+        data_root: the folder that the user gave; None: that of the manifest.
+        choices: what is to differ from the manifest.
+
+    Raises:
+        BadData: a file, column or cell is not what the manifest promises; it is named.
+        BadRequest: a library that the files need is not installed.
+    """
+    choices = choices or Choices()
+    root, table = find_table(file, data_root)
+    sheet = open_sheet(file, table)
+    classes, label = columns.labels(sheet)
+    folds, parts = columns.folds(sheet), columns.parts(sheet)
+    sources = [
+        _source(sheet, name, said, root, choices) for name, said in file.manifest.modalities.items()
+    ]
+    columns.check_inputs(sheet, {each.modality.name: each.columns for each in sources})
+    available = np.stack([each.present for each in sources], axis=1)
+    _check_not_empty(sheet, available)
+    files = tuple(path for each in sources for path in each.files)
+    return Dataset(
+        name=file.name,
+        modalities=tuple(each.modality for each in sources),
+        classes=classes,
+        cases=sheet.cases,
+        label=label,
+        group=columns.groups(sheet),
+        content={each.modality.name: each.content for each in sources},
+        available=available,
+        fingerprint=_fingerprint(file.manifest, table, files, root),
+        folds=folds,
+        parts=parts,
+        columns=columns.subgroups(sheet),
+        files=(file.path, table, *files),
+    )
+
+
+def find_table(file: ManifestFile, data_root: Path | None) -> tuple[Path, Path]:
+    """Return the data root and the table in it.
+
+    The root is the folder that was given, or its sub-folder named after the dataset, or else the
+    folder of the manifest.
+
+    Raises:
+        BadData: the table is not there, or not below the root.
+    """
+    beside = file.path.absolute().parent
+    roots = [beside] if data_root is None else [data_root / file.name, data_root, beside]
+    try:
+        root = next((each for each in roots if (each / file.manifest.table).is_file()), None)
+    except (OSError, ValueError):
+        raise BadData(f"{file.at('table')}: {file.manifest.table!r} is no path") from None
+    if root is None:
+        raise BadData(
+            f"{file.at('table')}: {file.manifest.table!r} is not in {roots[-2:][0]}; put it there, "
+            "or give its folder with --data-root"
+        )
+    table = root / file.manifest.table
+    real, inside = os.path.realpath(table), os.path.realpath(root)
+    if not file.manifest.allow_outside and os.path.commonpath([real, inside]) != inside:
+        raise BadData(
+            f"{file.at('table')}: {file.manifest.table!r} leaves the data root {root}, links "
+            "followed; move it there, or say allow_outside: true"
+        )
+    return root, table
+
+
+def _source(sheet: Sheet, name: str, said: object, root: Path, choices: Choices) -> _Source:
+    if isinstance(said, ImageColumn):
+        return _pictures(sheet, name, said, root, choices)
+    if isinstance(said, VolumeColumn):
+        return _volumes(sheet, name, said, root, choices)
+    if isinstance(said, VectorColumns):
+        return _vector(sheet, name, said)
+    if isinstance(said, ReportColumn):
+        read = columns.report(sheet, said, "modalities", name)
+        return _table(name, read, (said.report,))
+    assert isinstance(said, TableColumns)
+    read = columns.table(sheet, said.table, "modalities", name, "table")
+    return _table(name, read, tuple(each.name for each in read.attributes))
+
+
+def _pictures(sheet: Sheet, name: str, said: ImageColumn, root: Path, choices: Choices) -> _Source:
+    missing_files = choices.missing_files or sheet.file.manifest.missing_files
+    found = case_files(sheet, said.image, root, missing_files, "modalities", name, "image")
+    size = choices.size or said.size
+    return _Source(
+        Modality(name, "image", channels=said.channels, encoder=said.encoder),
+        CasePictures(found.paths, size, said.channels, found.places),
+        *_present(found.paths),
+    )
+
+
+def _volumes(sheet: Sheet, name: str, said: VolumeColumn, root: Path, choices: Choices) -> _Source:
+    missing_files = choices.missing_files or sheet.file.manifest.missing_files
+    found = case_files(sheet, said.volume, root, missing_files, "modalities", name, "volume")
+    return _Source(
+        Modality(name, "volume", channels=said.channels, encoder=said.encoder),
+        CaseVolumes(found.paths, said.shape, said.channels, found.places),
+        *_present(found.paths),
+    )
+
+
+def _present(paths: Sequence[Path | None]) -> tuple[np.ndarray, tuple[Path, ...]]:
+    return np.array([path is not None for path in paths]), tuple(filter(None, paths))
+
+
+def _vector(sheet: Sheet, name: str, said: VectorColumns) -> _Source:
+    keys = ("modalities", name, "vector")
+    names = [each for pattern in said.vector for each in columns.matching(sheet, pattern, *keys)]
+    names = list(dict.fromkeys(names))
+    values = columns.vectors(sheet, names)
+    present = ~np.isnan(values).any(axis=1)
+    content = np.where(present[:, None], values, np.float32(0))
+    return _Source(
+        Modality(name, "vector", width=len(names)), content, present, columns=tuple(names)
+    )
+
+
+def _table(name: str, read: columns.Table, used: tuple[str, ...]) -> _Source:
+    present = read.cells.notna().any(axis=1).to_numpy()
+    attributes: tuple[Attribute, ...] = read.attributes
+    return _Source(
+        Modality(name, "table", attributes=attributes), read.cells, present, columns=used
+    )
+
+
+def _check_not_empty(sheet: Sheet, available: np.ndarray) -> None:
+    empty = ~available.any(axis=1)
+    if empty.any():
+        row = int(empty.argmax())
+        raise BadData(
+            f"{sheet.source}, line {sheet.rows.index[row]}: case {str(sheet.cases[row])!r} has no "
+            f"modality at all ({int(empty.sum())} such cases); take these rows out"
+        )
+
+
+def _fingerprint(manifest: Manifest, table: Path, files: Sequence[Path], root: Path) -> str:
+    """Hash the files and what the manifest makes of them; its title changes no number."""
+    said = manifest.model_dump(mode="json", exclude=set(Manifest.COSMETIC))
+    return digest([said, fingerprint(table, files, root)])

@@ -1,0 +1,147 @@
+"""The table of a manifest: CSV or XLSX as offices write them, and what was odd in it."""
+
+# N cases
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.dataset import filled, read_sheet, read_table, read_text, unique_names
+from bench.errors import BadData, unknown
+from bench.manifest.reading import ManifestFile
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The rows of a table that are cases, as text, NaN where absent."""
+
+    file: ManifestFile
+    path: Path
+    rows: pd.DataFrame  # index: line of the file
+    n_left_out: int = 0
+
+    @property
+    def source(self) -> str:
+        """The table's name in errors."""
+        return str(self.path)
+
+    @property
+    def cases(self) -> np.ndarray:
+        """The name of each case: (N,) str."""
+        return self.rows[self.file.manifest.case].to_numpy(dtype=str)
+
+    def column(self, name: str, *keys: str) -> pd.Series:
+        """Return a column that the manifest names at these keys.
+
+        Raises:
+            BadData: the table has none of this name; the nearest is named.
+        """
+        if name not in self.rows.columns:
+            error = unknown(f"column of {self.path.name}", name, map(str, self.rows.columns))
+            raise BadData(f"{self.file.at(*keys)}: {error}")
+        return self.rows[name]
+
+    def is_blank(self, name: str) -> np.ndarray:
+        """Say where a column is blank: (N,) bool."""
+        return self.rows[name].isna().to_numpy()
+
+
+def open_sheet(file: ManifestFile, path: Path) -> Sheet:
+    """Read the table, leave out what is to be left out, and check that every case has one name.
+
+    Raises:
+        BadData: the table cannot be read, has no case or label column, no case is left, or a case
+            is not named or named twice.
+    """
+    manifest = file.manifest
+    rows = _read(file, path)
+    sheet = Sheet(file, path, rows)
+    label = sheet.column(manifest.label.column, "label")
+    sheet.column(manifest.case, "case")
+    absent = rows.isin(manifest.missing_values)
+    kept = ~label.fillna("").isin(manifest.label.leave_out).to_numpy()
+    sheet = replace(sheet, rows=rows.mask(absent)[kept], n_left_out=int((~kept).sum()))
+    if not len(sheet.rows):
+        raise BadData(f"{file.at('label')}: leave_out leaves no case of {path.name}")
+    unique_names(sheet.column(manifest.case), source=sheet.source)
+    filled(sheet.column(manifest.label.column), source=sheet.source)
+    return sheet
+
+
+def _read(file: ManifestFile, path: Path) -> pd.DataFrame:
+    if path.suffix.lower() == ".xlsx":
+        return read_sheet(path, ())
+    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        raise BadData(f"{file.at('table')}: {path.name} is neither CSV nor XLSX; save it as one")
+    delimiter, encoding = manner_of(file, path)
+    return read_table(path, (), delimiter=delimiter, encoding=encoding)
+
+
+def manner_of(file: ManifestFile, path: Path) -> tuple[str, str]:
+    """Return what parts the cells of a CSV file, and its encoding.
+
+    A header without a comma tells the delimiter; UTF-16 is taken from its mark. Other encodings
+    cannot be told from each other, and are read where the manifest names them.
+
+    Raises:
+        BadData: the file cannot be read.
+    """
+    manifest = file.manifest
+    encoding: str = manifest.encoding
+    if encoding in ("", "utf-8"):
+        encoding = "utf-16" if _mark(path) in UTF16_MARKS and not encoding else "utf-8-sig"
+    if manifest.delimiter:
+        return manifest.delimiter.replace("tab", "\t"), encoding
+    header = next(iter(read_text(path, encoding).splitlines()), "")
+    return next((each for each in DELIMITERS if each in header), ","), encoding
+
+
+def _mark(path: Path) -> bytes:
+    try:
+        with path.open("rb") as table:
+            return table.read(2)
+    except OSError as error:
+        raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def remarks(sheet: Sheet) -> Iterator[str]:
+    """Say what is odd in the file and was read all the same."""
+    name = sheet.path.name
+    if sheet.path.suffix.lower() != ".xlsx":
+        delimiter, encoding = manner_of(sheet.file, sheet.path)
+        if delimiter != ",":
+            yield f"{name}: cells are parted by {DELIMITERS[delimiter]}"
+        if encoding != "utf-8-sig":
+            yield f"{name}: read as {encoding}"
+        yield from _padded(sheet, delimiter, encoding)
+    if sheet.n_left_out:
+        yield f"{name}: {sheet.n_left_out} rows are left out for their label"
+
+
+def _padded(sheet: Sheet, delimiter: str, encoding: str) -> Iterator[str]:
+    """Name labels that stand between blanks; they are read without."""
+    import csv
+    import io
+
+    text = read_text(sheet.path, encoding)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    records = [(reader.line_num, row) for row in reader if row]
+    column = sheet.file.manifest.label.column
+    place = [cell.strip() for cell in records[0][1]].index(column)
+    lines = [line for line, row in records[1:] if row[place] != row[place].strip()]
+    if lines:
+        yield (
+            f"{sheet.path.name}, line {lines[0]}: {column} has blanks around it, read without "
+            f"them ({len(lines)} cells)"
+        )
