@@ -8,8 +8,8 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from bench.availability import DropoutLaw, Subset
+from bench.batches import balanced_order, split_batches
 from bench.data import Tokens
 from bench.encoders import Inputs
 from bench.encoders.augmentation import Augmenter
 from bench.errors import BadConfig, BenchError
 from bench.inference import Ask, Member, Model, Part, encoded_part, predict, selection_score
 from bench.method import Method, Progress, Stage
+from bench.optimiser import only_these_train, optimiser_of
+from bench.resume import NEVER, Checkpoints, State, generator_states, set_generator_states
 from bench.seeds import generator_for, seed_for
 from bench.spec import Recipe
 
@@ -45,7 +48,14 @@ class Training:
     augmenter: Augmenter | None = None  # alters training cases, anew in each epoch
 
 
-def fit(build: Build, training: Training, train: Part, valid: Part, log: Log) -> list[Member]:
+def fit(
+    build: Build,
+    training: Training,
+    train: Part,
+    valid: Part,
+    log: Log,
+    checkpoints: Checkpoints = NEVER,
+) -> list[Member]:
     """Train a method through its stages and return the trained models.
 
     Args:
@@ -53,32 +63,111 @@ def fit(build: Build, training: Training, train: Part, valid: Part, log: Log) ->
         training: recipe, selection, seeds.
         train: training cases, on the device.
         valid: validation cases, on the device; they choose the weights of each stage.
-        log: takes one row per epoch.
+        log: takes one row per epoch; those of an earlier attempt are given to it again.
+        checkpoints: of this training; it goes on from the last of them.
 
     Raises:
         NonFiniteLoss: a loss term is NaN or infinite; names term, epoch and step.
+        Preempted: the process was asked to stop; the checkpoint is written.
     """
-    first = build(None)
-    general: list[Member] = []  # the model of the stages that are not fresh
-    special: list[Member] = []
-    step = 0
-    for stage in first.method.stages():
-        n_rows = len(rows_of(stage, train))
-        if n_rows < 2:
-            log({"stage": stage.name, "skipped": f"{n_rows} training cases, it needs 2"})
-            continue
-        model = build(stage) if stage.fresh else first
-        step = _StageRun(model, stage, training, train, valid, log, step).run()
-        if stage.fresh:
-            special.append(Member(model, stage.subset))
-        else:
-            general = [Member(first)]
-    if not step:
-        raise BadConfig("no stage has 2 training cases; give more data or fewer gaps")
-    members = general + special
+    members = _Course(build, training, train, valid, log, checkpoints).run()
     for member in members:
         _calibrate(member.model, train, valid)
     return members
+
+
+class _Course:
+    """The way of one training through its stages, and the state in which it can be left."""
+
+    def __init__(
+        self,
+        build: Build,
+        training: Training,
+        train: Part,
+        valid: Part,
+        log: Log,
+        checkpoints: Checkpoints,
+    ):
+        self.build = build
+        self.training = training
+        self.train = train
+        self.valid = valid
+        self.log = log
+        self.checkpoints = checkpoints
+        self.first = build(None)
+        self.stages = self.first.method.stages()
+        self.fresh: dict[int, Model] = {}  # by the place of their stage
+        self.has_general = False  # a stage that is not fresh was trained
+        self.rows: list[dict[str, Any]] = []  # of the log
+        self.place = 0  # of the stage at work
+        self.current: _StageRun | None = None
+
+    def run(self) -> list[Member]:
+        """Train what is left to train and return the models."""
+        saved = self.checkpoints.load()
+        step = 0 if saved is None else self._restore(saved)
+        while self.place < len(self.stages):
+            step = self._stage(step, saved)
+            saved = None
+            self.place += 1
+        if not step:
+            raise BadConfig("no stage has 2 training cases; give more data or fewer gaps")
+        general = [Member(self.first)] if self.has_general else []
+        fresh = [Member(model, self.stages[i].subset) for i, model in self.fresh.items()]
+        return general + fresh
+
+    def _stage(self, step: int, saved: State | None) -> int:
+        """Train one stage, from its saved state if there is one; return the next step."""
+        stage = self.stages[self.place]
+        n_rows = len(rows_of(stage, self.train))
+        if n_rows < 2:
+            self._note({"stage": stage.name, "skipped": f"{n_rows} training cases, it needs 2"})
+            return step
+        if stage.fresh and saved is None:
+            self.fresh[self.place] = self.build(stage)
+        self.has_general |= not stage.fresh
+        model = self.fresh[self.place] if stage.fresh else self.first
+        watch = _Watch(self._note, self._offer, self._stop_if_asked)
+        self.current = _StageRun(model, stage, self.training, self.train, self.valid, watch, step)
+        return self.current.run(None if saved is None else saved["stage"])
+
+    def _note(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        self.log(row)
+
+    def _offer(self) -> None:
+        self.checkpoints.offer(self.state)
+
+    def _stop_if_asked(self) -> None:
+        self.checkpoints.stop_if_asked(self.state)
+
+    def state(self) -> State:
+        """Return all that the rest of the training depends on."""
+        assert self.current is not None
+        return {
+            "rows": self.rows,
+            "place": self.place,
+            "has_general": self.has_general,
+            "first": dict(self.first.state_dict()),
+            "fresh": {i: dict(model.state_dict()) for i, model in self.fresh.items()},
+            "step": self.current.step,
+            "stage": self.current.state(),
+        }
+
+    def _restore(self, saved: State) -> int:
+        """Take up a saved state, but for that of the stage at work; return the next step."""
+        self.place = saved["place"]
+        self.has_general = saved["has_general"]
+        self.first.load_state_dict(saved["first"])
+        for i, state in saved["fresh"].items():
+            self.fresh[i] = self.build(self.stages[i])
+            self.fresh[i].load_state_dict(state)
+        for row in saved["rows"]:
+            self._note(row)
+        stage = saved["stage"]
+        name = self.stages[self.place].name
+        self.checkpoints.note_resumed(stage=name, epoch=stage["epoch"], step=saved["step"])
+        return int(saved["step"])
 
 
 def _calibrate(model: Model, train: Part, valid: Part) -> None:
@@ -108,8 +197,19 @@ def first_judged(n_epochs: int, recipe: Recipe) -> int:
     return recipe.warmup_epochs if n_epochs > recipe.warmup_epochs else 0
 
 
+@dataclass(frozen=True)
+class _Watch:
+    """Who is told how a stage goes."""
+
+    log: Log  # takes a row after each epoch
+    on_epoch_end: Callable[[], None]  # may save the state
+    on_step_end: Callable[[], None]  # may save the state and end the training
+
+
 class _StageRun:
     """One stage of one training."""
+
+    optimiser: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -118,7 +218,7 @@ class _StageRun:
         training: Training,
         train: Part,
         valid: Part,
-        log: Log,
+        watch: _Watch,
         first_step: int,
     ):
         self.model = model
@@ -133,9 +233,13 @@ class _StageRun:
         self.valid_label = valid.label.cpu().numpy()
         selection = training.selection if stage.subset is None else (stage.subset,)
         self.asks = [Ask.of_subset(self.valid.inputs.observed, subset) for subset in selection]
-        self.log = log
+        self.watch = watch
         self.n_epochs = epochs_of(stage, training.recipe)
         self.step = first_step
+        self.epoch = 0
+        self.terms: list[dict[str, Tensor]] = []  # of the steps of this epoch
+        self.best, self.waited = -math.inf, 0
+        self.best_state: dict[str, Tensor] | None = None
         label = train.label[torch.as_tensor(self.rows, device=train.label.device)]
         self.counts = torch.bincount(label, minlength=training.n_classes)  # (K,)
         self.progress = Progress(
@@ -167,39 +271,68 @@ class _StageRun:
         weight = self.counts.sum() / (present.sum() * self.counts.clamp(min=1))
         return torch.where(present, weight, 0.0)  # (K,), mean 1 over the cases
 
-    def run(self) -> int:
-        """Train all epochs, restore the best weights, return the next step number."""
+    def run(self, saved: State | None = None) -> int:
+        """Train the epochs that are left, restore the best weights, return the next step."""
         torch.manual_seed(seed_for("training", *self.keys))  # nn.Dropout draws from here
-        with _only_these_train(self.model, self.stage.parameters):
-            optimiser = _optimiser(self.model, self.recipe)
-            best, best_state, waited = -math.inf, None, 0
-            first = first_judged(self.n_epochs, self.recipe)
-            for epoch in range(self.n_epochs):
-                row = self._epoch(epoch, optimiser)
-                if row["valid"] is None or epoch < first:  # without a best the last weights stay
-                    continue
-                if row["valid"] > best:
-                    best, waited = row["valid"], 0
-                    best_state = copy.deepcopy(self.model.state_dict())
-                else:
-                    waited += 1
-                if waited >= self.recipe.patience:
-                    break
-            if best_state is not None:
-                self.model.load_state_dict(best_state)
+        with only_these_train(self.model, self.stage.parameters):
+            self.optimiser = optimiser_of(self.model, self.recipe)
+            if saved is not None:
+                self._restore(saved)
+            while self.epoch < self.n_epochs and self.waited < self.recipe.patience:
+                self._judge(self._epoch()["valid"])
+                self.epoch += 1
+                self.watch.on_epoch_end()
+            if self.best_state is not None:
+                self.model.load_state_dict(self.best_state)
         return self.step
 
-    def _epoch(self, epoch: int, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    def state(self) -> State:
+        """Return what the rest of the stage depends on, beside the model."""
+        return {
+            "epoch": self.epoch,
+            "terms": self.terms,
+            "optimiser": self.optimiser.state_dict(),
+            "best": self.best,
+            "best_state": self.best_state,
+            "waited": self.waited,
+            "generator": self.progress.generator.get_state(),
+            "generators": generator_states(self.train.label.device),
+        }
+
+    def _restore(self, saved: State) -> None:
+        device = self.train.label.device
+        self.epoch = saved["epoch"]
+        self.terms = [{k: term.to(device) for k, term in step.items()} for step in saved["terms"]]
+        self.best, self.waited = saved["best"], saved["waited"]
+        self.best_state = saved["best_state"]
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.progress.generator.set_state(saved["generator"])
+        set_generator_states(saved["generators"], device)
+
+    def _judge(self, score: float | None) -> None:
+        """Keep the weights if they are the best, else wait; without a best the last stay."""
+        if score is None or self.epoch < first_judged(self.n_epochs, self.recipe):
+            return
+        if score > self.best:
+            self.best, self.waited = score, 0
+            self.best_state = copy.deepcopy(dict(self.model.state_dict()))
+        else:
+            self.waited += 1
+
+    def _epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
-        factor = lr_factor(epoch, self.recipe)
-        for group in optimiser.param_groups:
+        factor = lr_factor(self.epoch, self.recipe)
+        for group in self.optimiser.param_groups:
             group["lr"] = self.recipe.lr * group["lr_factor"] * factor
-        self.progress = replace(self.progress, epoch=epoch, step=self.step)
+        self.progress = replace(self.progress, epoch=self.epoch, step=self.step)
         self.model.train()
-        self.model.method.on_epoch_start(self.progress)
-        means = _mean_terms(self._steps(epoch, optimiser), self.stage.name, epoch)
-        valid, score_kind = self._validate(epoch)
-        row = {"stage": self.stage.name, "epoch": epoch, "n_epochs": self.n_epochs} | {
+        if not self.terms:  # else the epoch was left after some steps, and is taken up
+            self.model.method.on_epoch_start(self.progress)
+        self._steps()
+        means = _mean_terms(self.terms, self.stage.name, self.epoch)
+        self.terms = []
+        valid, score_kind = self._validate(self.epoch)
+        row = {"stage": self.stage.name, "epoch": self.epoch, "n_epochs": self.n_epochs} | {
             "subset": self.stage.subset,
             "lr": self.recipe.lr * factor,
             "losses": means,
@@ -207,31 +340,31 @@ class _StageRun:
             "valid_is": score_kind,
             "seconds": round(time.perf_counter() - started, 4),
         }
-        self.log(row)
+        self.watch.log(row)
         return row
 
-    def _steps(self, epoch: int, optimiser: torch.optim.Optimizer) -> list[dict[str, Tensor]]:
-        terms = []
+    def _steps(self) -> None:
+        n_done = len(self.terms)
         try:
-            for index in self._batches(epoch):
-                terms.append(self._step(index, optimiser))
+            for index in islice(self._batches(self.epoch), n_done, None):
+                self.terms.append(self._step(index))
+                self.watch.on_step_end()
         except Exception:
-            _mean_terms(terms, self.stage.name, epoch)  # a loss that was NaN explains what followed
+            _mean_terms(self.terms, self.stage.name, self.epoch)  # a NaN explains what followed
             raise
-        return terms
 
-    def _step(self, index: Tensor, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    def _step(self, index: Tensor) -> dict[str, Tensor]:
         self.progress = replace(self.progress, step=self.step)
-        optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=True)
         tokens, observed = self._encoded(index)
         label = self.train.label[index.to(self.train.label.device)]
         terms = self.model.method.losses(tokens, observed, label, self.progress)
         values = torch.stack(list(terms.values()))  # a copy: a term may be a parameter itself
         values.sum().backward()
-        for group in optimiser.param_groups:
+        for group in self.optimiser.param_groups:
             if group["max_grad_norm"] is not None:
                 nn.utils.clip_grad_norm_(group["params"], group["max_grad_norm"])
-        optimiser.step()
+        self.optimiser.step()
         self.model.method.after_step(self.progress)
         self.step += 1
         return dict(zip(terms, values.detach().unbind(), strict=True))
@@ -261,7 +394,7 @@ class _StageRun:
         generator = generator_for("order", *self.keys, epoch)
         rows = torch.as_tensor(self.rows)
         if self.recipe.balance == "batches":
-            order = _balanced_order(self.train.label.cpu()[rows], generator)
+            order = balanced_order(self.train.label.cpu()[rows], generator)
         else:
             order = torch.randperm(len(rows), generator=generator)
         yield from split_batches(rows[order], self.recipe.batch_size)
@@ -305,77 +438,6 @@ def _kept(part: Part, subset: Subset | None) -> Part:
 
     altered = None if part.altered is None else restricted(part.altered)
     return replace(part, inputs=restricted(part.inputs), altered=altered)
-
-
-def split_batches(order: Tensor, batch_size: int) -> list[Tensor]:
-    """Cut an order into batches; a last batch of one case joins the one before it."""
-    batches = list(order.split(batch_size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
-
-
-def _balanced_order(label: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one epoch in which every class has as many cases as the largest, interleaved."""
-    classes = [torch.nonzero(label == k).flatten() for k in label.unique()]
-    n_each = max(len(rows) for rows in classes)
-    columns = []
-    for rows in classes:
-        n_rounds = math.ceil(n_each / len(rows))
-        drawn = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(n_rounds)]
-        columns.append(torch.cat(drawn)[:n_each])
-    return torch.stack(columns, 1).flatten()  # (n_each * K,), one case of each class in turn
-
-
-@contextmanager
-def _only_these_train(model: Model, prefixes: Sequence[str]) -> Iterator[None]:
-    """Freeze, for one stage, every parameter whose name starts with none of the prefixes.
-
-    Raises:
-        ValueError: a prefix names no part of the model.
-    """
-    parts = [f"{name}." for name, _ in model.named_modules()]
-    parts += [name for name, _ in model.named_parameters()]
-    for prefix in prefixes:
-        if not any(part.startswith(prefix) for part in parts):
-            raise ValueError(f"a stage trains {prefix!r}, but no part of the model begins so")
-    frozen = [
-        parameter
-        for name, parameter in model.named_parameters()
-        if prefixes and parameter.requires_grad and not name.startswith(tuple(prefixes))
-    ]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-
-
-def _optimiser(model: Model, recipe: Recipe) -> torch.optim.Optimizer:
-    """Build fused Adam: the method's own groups, the encoders, and the rest."""
-    groups: list[dict[str, Any]] = []
-    taken: set[int] = set()
-
-    def add(parameters: Sequence[nn.Parameter], **settings: Any) -> None:
-        chosen = [p for p in parameters if p.requires_grad and id(p) not in taken]
-        taken.update(map(id, chosen))
-        if chosen:
-            groups.append({"params": chosen, "max_grad_norm": None, "lr_factor": 1.0} | settings)
-
-    for group in model.method.parameter_groups():
-        decay = recipe.weight_decay if group.weight_decay is None else group.weight_decay
-        add(
-            group.parameters,
-            lr_factor=group.lr_factor,
-            weight_decay=decay,
-            max_grad_norm=group.max_grad_norm,
-        )
-    if recipe.encoder_lr_factor != 1.0:  # each group costs a call of its own in every step
-        add(list(model.encoders.parameters()), lr_factor=recipe.encoder_lr_factor)
-    add(list(model.parameters()))
-    return torch.optim.Adam(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 
 
 def _mean_terms(terms: list[dict[str, Tensor]], stage: str, epoch: int) -> dict[str, float]:

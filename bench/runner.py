@@ -6,7 +6,7 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from bench.data import Availability, Dataset, Split
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.augmentation import Augmenter, stacked
 from bench.encoders.features import FeatureExtractor
-from bench.engine import Training, fit
+from bench.engine import NonFiniteLoss, Training, fit
 from bench.errors import BadData, BadRequest, BenchError, NotApplicable
 from bench.inference import Ask, Member, Model, Part, Scored, predict, selection_score
 from bench.method import Config, Method, ShallowMethod, Stage
@@ -35,10 +35,12 @@ from bench.patterns import (
 )
 from bench.protocol import Condition, Setting, gaps_of
 from bench.registry import Registry
+from bench.resume import Checkpoints, Preempted, SaveRule
 from bench.seeds import seed_for
 from bench.spec import RunSpec
 from bench.splits import split_of
 from bench.store import RunFolder
+from bench.tensor_files import load_tensors, save_tensors
 
 Report = Callable[[float], None]  # takes the share of the run that is done, 0 to 1
 Watch = Callable[[Mapping[str, Any]], None]  # takes each row of the history; may raise to stop
@@ -63,6 +65,7 @@ class Context:
     data_root: Path | None
     device: str
     threads: int
+    saving: SaveRule = field(default_factory=SaveRule)
 
 
 def execute(
@@ -75,22 +78,30 @@ def execute(
     """Train if needed, predict the conditions that are not there yet, and mark the folder.
 
     A fault of the run (user's or ours) is written into the folder and raised again, and so is what
-    a hook raises: a run that is stopped has failed, for the reason that the hook gives.
+    a hook raises: a run that is stopped has failed, for the reason that the hook gives. One that
+    was asked to stop (`bench.resume`) is pending, and `Preempted` is raised.
     """
     if folder.state == "done":
         _add_conditions(folder, spec, conditions, context)
         return
     folder.begin(spec, environment(context))
+    checkpoints = Checkpoints(folder, context.saving)
     try:
-        facts = _run(folder, spec, conditions, context, hooks)
+        facts = _run(folder, spec, conditions, context, hooks, checkpoints)
     except NotApplicable as error:
         folder.skip(str(error))
         raise
+    except Preempted:
+        folder.release()
+        raise
     except Exception as error:
+        if isinstance(error, NonFiniteLoss):
+            checkpoints.discard()  # from there the loss would leave the numbers again
         reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
         folder.fail(reason, traceback.format_exc())
         raise
-    folder.finish(**facts)
+    checkpoints.discard()
+    folder.finish(**facts, **checkpoints.facts())
 
 
 def _run(
@@ -99,12 +110,15 @@ def _run(
     conditions: Sequence[Condition],
     context: Context,
     hooks: Hooks,
+    checkpoints: Checkpoints,
 ) -> dict[str, Any]:
     started = time.perf_counter()
     set_threads(context.threads)
     material = Material.of(spec, context)
-    trainer = _shallow if issubclass(material.method_class, ShallowMethod) else _deep
-    fitted = trainer(folder, material, context, hooks)
+    if issubclass(material.method_class, ShallowMethod):
+        fitted: Deep | Shallow = _shallow(folder, material, context, hooks)
+    else:
+        fitted = _deep(folder, material, context, hooks, checkpoints)
     trained = time.perf_counter()
     tests = [Test.of(condition, material) for condition in conditions]
     folder.write_predictions(predictions_frame(material, tests, fitted.predict(material, tests)))
@@ -285,7 +299,13 @@ class Deep:
         return self.members[0].model.encoders.prepare(inputs).to(self.device)
 
 
-def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks) -> Deep:
+def _deep(
+    folder: RunFolder,
+    material: Material,
+    context: Context,
+    hooks: Hooks,
+    checkpoints: Checkpoints,
+) -> Deep:
     device = torch.device(context.device)
     spec = material.spec
     preprocessor = _preprocessor(material)
@@ -305,7 +325,7 @@ def _deep(folder: RunFolder, material: Material, context: Context, hooks: Hooks)
 
     valid = parts.valid()
     training = _training(material, parts.augmenter)
-    members = fit(build, training, parts.train(), valid, log)
+    members = fit(build, training, parts.train(), valid, log, checkpoints)
     _save(folder, members, preprocessor)
     asks = [Ask.of_subset(valid.inputs.observed, subset) for subset in material.selection]
     facts = validation_facts(material, predict(members, valid.inputs, asks))
@@ -442,8 +462,7 @@ def _save(folder: RunFolder, members: Sequence[Member], preprocessor: Preprocess
         {"subset": list(member.subset) if member.subset else None, "state": _state_of(member.model)}
         for member in members
     ]
-    with folder.atomic_path("checkpoint.pt") as path:
-        torch.save(states, path)
+    save_tensors(folder.path_of("checkpoint.pt"), states)
 
 
 def _state_of(model: Model) -> dict[str, Tensor]:
@@ -455,7 +474,7 @@ def _load_deep(folder: RunFolder, material: Material, context: Context) -> Deep:
     preprocessor = Preprocessor.from_state(folder.read_json("preprocessor.json"))
     build = _builder(material, preprocessor, device, load_weights=False)  # the checkpoint has them
     members = []
-    for saved in torch.load(folder.path_of("checkpoint.pt"), device, weights_only=True):
+    for saved in load_tensors(folder.path_of("checkpoint.pt"), device):
         model = build(None)
         model.load_state_dict(saved["state"])
         members.append(Member(model, tuple(saved["subset"]) if saved["subset"] else None))

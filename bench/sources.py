@@ -20,6 +20,8 @@ from bench.plugin_file import FOLDERS
 PACKAGE = Path(__file__).parent
 ENGINE_FILES = (
     "engine.py",
+    "batches.py",
+    "optimiser.py",
     "inference.py",
     "runner.py",
     "data.py",

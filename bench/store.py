@@ -7,6 +7,7 @@ results/<study>/
              availability.parquet predictions.parquet status.json(last)
   reports/
 ```
+A training that is long saves itself in `resume.pt`, which is gone when the run is done.
 `status.json` is written last and is the only mark of done, failed and skipped. While a run is at
 work, `running.json` names its process; when that process is dead, the run is pending again.
 One process writes a folder at a time. Nothing is pickled.
@@ -49,6 +50,8 @@ STATUS = "status.json"
 HISTORY = "history.jsonl"
 PREDICTIONS = "predictions.parquet"
 AVAILABILITY = "availability.parquet"
+RESUME, RESUME_BEFORE = "resume.pt", "resume.previous.pt"  # checkpoints inside a training
+RESUME_LOG = "resume.json"  # how often they were needed, and what was wrong with them
 REPRESENTATIONS = "representations.npz"
 
 HEARTBEAT_SECONDS = 10.0  # a run may beat at every step; it is written this often
@@ -84,7 +87,7 @@ def _sweep(path: Path) -> None:
             each.unlink(missing_ok=True)
 
 
-def atomic_write(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     Raises:
@@ -351,6 +354,8 @@ class RunFolder:
     def begin(self, spec: RunSpec, environment: Mapping[str, Any]) -> None:
         """Take the folder for this process and clear what an earlier attempt left.
 
+        Checkpoints inside its training stay, for this attempt to go on from.
+
         Raises:
             BadRequest: another process is at work on it, or the folder cannot be written.
             ValueError: the run is done.
@@ -616,7 +621,7 @@ class RunFolder:
     def _clear(self) -> None:
         with _explained(self.path):
             for each in self.path.iterdir():
-                if each.name == RUNNING:
+                if each.name in (RUNNING, RESUME, RESUME_BEFORE, RESUME_LOG):
                     continue
                 if each.is_dir() and not each.is_symlink():
                     shutil.rmtree(each)

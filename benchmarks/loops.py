@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.batches import split_batches
 from bench.data import Tokens
 from bench.encoders import Inputs
-from bench.engine import Training, epochs_of, fit, rows_of, split_batches
+from bench.engine import Training, epochs_of, fit, rows_of
 from bench.inference import Model, Part
 from bench.method import Progress, Stage
 from bench.spec import Recipe

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from bench import inference
 from bench.availability import subsets
+from bench.batches import split_batches
 from bench.data import Task, Tokens
-from bench.engine import NonFiniteLoss, epochs_of, lr_factor, split_batches
+from bench.engine import NonFiniteLoss, epochs_of, lr_factor
 from bench.errors import BadConfig
 from bench.inference import Ask, Member, Scored, predict, selection_score
 from bench.method import Config, EncodedPart, ParameterGroup, Prediction, Progress, Stage

@@ -25,7 +25,7 @@ FLOORS = [
     "differences drawing summary variant_tables variant_figures request search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
-    "complexity table4 engine",
+    "complexity table4 tensor_files resume batches optimiser engine",
     "runner representing reports",
     "executors progress study planning complexity_tables",
     "preparation outlook figures reporting comparing checking page session variants ablation "
@@ -46,7 +46,8 @@ UPWARD = {
 
 TORCH = (
     "representing blocks layers method attribute_fusion shallow encoders methods conformance "
-    "inference complexity table4 engine runner planning complexity_tables"
+    "inference complexity table4 tensor_files resume batches optimiser engine runner planning "
+    "complexity_tables"
 )
 
 
