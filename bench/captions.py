@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.results import Repeat, RowRuns, cases_scored, constant_places, metric_named
-from bench.spec import TEXT_MODELS
+from bench.spec import TEXT_MODELS, Augmentation
 
 if TYPE_CHECKING:
     from bench.layout import LayoutColumn
@@ -29,6 +29,7 @@ TUNING = {
 }
 REASON_LENGTH = 200  # characters of an error that a footnote repeats
 LEARNED_TOKENS = "a learned token per attribute"
+NOT_ALTERED = "as they are"
 
 
 def repeat_name(repeat: Repeat) -> str:
@@ -240,10 +241,12 @@ def arena_sentence(rows: Sequence[RowRuns]) -> str:
     encoder = per_row(rows, lambda run: _encoder(run.spec["encoder"]))
     read = per_row(rows, lambda run: _tables(run.spec["encoder"]))
     tables = "" if read == LEARNED_TOKENS else f"tables: {read}; "
+    altered = per_row(rows, lambda run: _alterations(run.spec["encoder"]))
+    training = "" if altered == NOT_ALTERED else f"training pictures and volumes: {altered}; "
     precision = per_row(rows, lambda run: run.spec["precision"])
     return (
         f"Class balance: {balance}; encoder of pictures, where there are any: {encoder}; "
-        f"{tables}precision: {precision}."
+        f"{training}{tables}precision: {precision}."
     )
 
 
@@ -254,6 +257,18 @@ def _tables(config: Mapping[str, object]) -> str:
     model = config.get("text_model") or TEXT_MODELS[text]
     what = "[CLS] of each attribute" if text == "cls" else "all tokens"
     return f"sentences read by {model} (frozen, {what})"
+
+
+def _alterations(config: Mapping[str, Any]) -> str:
+    """Say how training cases are altered: the settings that are not their defaults."""
+    given, defaults = config.get("augment"), Augmentation().model_dump()
+    if given is None:
+        return NOT_ALTERED
+    changed = {key: value for key, value in given.items() if value != defaults.get(key)}
+    said = ", ".join(f"{key} {str(value).lower()}" for key, value in changed.items())
+    if config.get("frozen") and not given.get("variants"):
+        said += " (pictures not: their encoder is frozen, and there are 0 variants)"
+    return f"altered, {said}" if changed else NOT_ALTERED
 
 
 def _encoder(config: Mapping[str, object]) -> str:

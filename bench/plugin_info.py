@@ -11,13 +11,14 @@ from bench.errors import unknown
 from bench.plugin_file import FOLDERS, Kind
 from bench.plugin_listing import aligned
 from bench.registry import Found, Registry
-from bench.spec import EncoderConfig, Recipe
+from bench.spec import Augmentation, EncoderConfig, Recipe
 
-SHARED = {"recipe": Recipe, "encoder": EncoderConfig}
+SHARED = {"recipe": Recipe, "encoder": EncoderConfig, "augment": Augmentation}
+HOW_TO_SET = {"augment": "encoder.augment='{KEY: VALUE, ...}'"}
 
 
 def info_lines(name: str, include: Sequence[Path], *, override: bool) -> Iterator[str]:
-    """Describe a plugin of any kind, or the settings `recipe` and `encoder`.
+    """Describe a plugin of any kind, or the settings `recipe`, `encoder` and `augment`.
 
     Raises:
         UnknownName: no plugin of any kind has this name.
@@ -54,7 +55,7 @@ def _describe(kind: Kind, found: Found, plugin: Any) -> Iterator[str]:
 
 
 def _settings(section: str, config: Any) -> Iterator[str]:
-    yield from ["", f"settings (--set {section}.KEY=VALUE)"]
+    yield from ["", f"settings (--set {HOW_TO_SET.get(section, f'{section}.KEY=VALUE')})"]
     yield from aligned([_field(key, field) for key, field in config.model_fields.items()])
 
 

@@ -112,7 +112,7 @@ class Request(Frozen):
     def budget(self) -> str:
         """Name the training budget for captions: the preset, and what was changed of it."""
         changed = [
-            f"{section}.{key}={value}"
+            f"{section}.{key}" if isinstance(value, Mapping) else f"{section}.{key}={value}"
             for section in ("recipe", "encoder")
             for key, value in self.settings.get(section, {}).items()
         ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,16 @@ from bench.data import Dataset, Modality, PictureArray, Tokens
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.augmentation import Augmenter, altered_pictures, stacked
 from bench.encoders.draws import Draws, G, bernstein
+from bench.encoders.image import ImageEncoder
 from bench.encoders.inputs import ModalityInput
 from bench.engine import Training, fit
 from bench.inference import Model, Part
 from bench.method import Config, Stage
 from bench.spec import Augmentation, EncoderConfig
+from bench.store import StudyFolder
 from bench.volumes import VolumeArray
+from benchmarks.arena import some_weights
+from tests.command_line import call, included, write_toy_release
 from tests.toy_cases import dataset
 from tests.toy_training import TRAIN, VALID, Toy, recipe
 
@@ -322,10 +327,11 @@ def trained(
     data = replace(data, modalities=data.modalities[:1], available=data.available[:, :1])
     fitted = fit_preprocessor(data, TRAIN, data.natural())
     augmenter = None if settings is None else Augmenter(settings, fitted)
+    config = EncoderConfig(image="test_resnet", frozen=frozen)
 
     def build(stage: Stage | None) -> Model:
         torch.manual_seed(7)
-        encoders = Encoders(data.modalities, fitted, EncoderConfig(frozen=frozen))
+        encoders = Encoders(data.modalities, fitted, config)
         return Model(encoders, Recorder(encoders.task(data.classes, 8), Config()))
 
     def part(rows: np.ndarray) -> Part:
@@ -358,10 +364,10 @@ def test_training_repeats_byte_for_byte() -> None:
 
 def test_a_frozen_encoder_sees_a_few_fixed_copies() -> None:
     method = trained(
-        Augmentation(p_h_flip=0.5, shift=0.2, variants=2), epochs=12, copies=2, frozen=True
+        Augmentation(p_h_flip=0.5, shift=0.2, variants=2), epochs=6, copies=2, frozen=True
     )
     seen = torch.cat(method.trained).flatten(1)
-    assert len(seen) == 12 * len(TRAIN)
+    assert len(seen) == 6 * len(TRAIN)
     assert len(TRAIN) < len(seen.unique(dim=0)) <= 2 * len(TRAIN)
 
 
@@ -389,3 +395,54 @@ def test_pictures_of_a_frozen_encoder_stay_and_volumes_do_not() -> None:
 def test_strengths_out_of_range_and_unknown_ones_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         Augmentation(**settings)
+
+
+# whole studies
+
+
+def study(name: str, *settings: str) -> Path:
+    """Train on thirty pictures; return the folder of the one run."""
+    asked = ["run", *included("toy_release", "singles"), "-m", "concat:dropout", "-p", "singles"]
+    asked += ["--dataset", "toy-release", "--data-root", "release", "--folds", "0", "--no-floor"]
+    asked += [f"--set=encoder.{each}" for each in ("image=test_resnet", *settings)]
+    assert call(*asked, "--set", "recipe.epochs=2", "--out", name, "--quiet") == 0
+    (run,) = StudyFolder(Path(name), "main").runs()
+    return run.path
+
+
+def test_a_run_with_alterations_repeats_byte_for_byte_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_toy_release(tmp_path / "release")
+    altering = "augment={p_h_flip: 0.5, shift: 0.1, brightness: 0.2}"
+    first, second, plain = study("a", altering), study("b", altering), study("c")
+    files = ("predictions.parquet", "preprocessor.json")
+    for file in files:
+        assert (first / file).read_bytes() == (second / file).read_bytes()
+    assert (first / files[0]).read_bytes() != (plain / files[0]).read_bytes()
+    assert first.name == second.name != plain.name
+
+
+def test_copies_for_a_frozen_encoder_are_encoded_once_for_all_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_toy_release(tmp_path / "release")
+    some_weights("test_resnet", tmp_path / "weights.pt")
+    encoded: list[int] = []
+    forward = ImageEncoder.forward
+
+    def counted(encoder: ImageEncoder, content: ModalityInput) -> Tensor:
+        assert content.pictures is not None
+        encoded.append(len(content.pictures) if len(content.pictures) > 1 else 0)
+        return forward(encoder, content)
+
+    monkeypatch.setattr(ImageEncoder, "forward", counted)
+    settings = ("weights=weights.pt", "frozen=true")
+    study("a", *settings)
+    n_plain = sum(encoded)
+    study("b", *settings, "augment={brightness: 0.3, variants: 2}")
+    n_with_copies = sum(encoded)
+    study("c", *settings, "augment={brightness: 0.3, variants: 2}")
+    assert n_plain < n_with_copies == sum(encoded)

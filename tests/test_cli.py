@@ -283,6 +283,10 @@ def test_info_prints_source_settings_and_limits(capsys: pytest.CaptureFixture[st
         assert part in out
     assert call("info", "recipe") == 0
     assert "warmup_epochs" in capsys.readouterr().out
+    assert call("info", "augment") == 0
+    out = capsys.readouterr().out
+    assert "--set encoder.augment='{KEY: VALUE, ...}'" in out
+    assert "  p_h_flip" in out
 
 
 def test_a_new_method_keeps_every_promise(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from bench.report import ReportOptions
 from bench.reporting import tables_of
 from bench.reports.subsets import PLUGIN
 from bench.results import layouts_of, load_results
-from bench.spec import Recipe
+from bench.spec import EncoderConfig, Recipe
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_csv, to_latex, to_markdown
 from tests.synthetic_runs import (
@@ -96,6 +96,31 @@ def test_the_caption_is_written_from_the_runs(study: StudyFolder) -> None:
         "precision: float32.",
     ):
         assert part in caption
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, "(random weights); precision"),
+        ({"augment": {"p": 0.5, "together": True}}, "altered, p 0.5, together true; precision"),
+        (
+            {"augment": {"p_h_flip": 0.5}, "frozen": True},
+            "p_h_flip 0.5 (pictures not: their encoder is frozen, and there are 0 variants); ",
+        ),
+        (
+            {"augment": {"p_h_flip": 0.5, "variants": 2}, "frozen": True},
+            "variants 2, p_h_flip 0.5;",
+        ),
+    ],
+)
+def test_a_caption_says_how_training_pictures_are_altered(
+    study: StudyFolder, config: dict[str, object], said: str
+) -> None:
+    encoder = EncoderConfig.model_validate(config)
+    finished(study, binary({"0": ACC_100_AUC_100}), encoder=encoder)
+    caption = " ".join(only(study).caption)
+    assert said in caption
+    assert ("altered" in caption) == bool(config)
 
 
 def test_what_differs_between_rows_is_said_per_row(study: StudyFolder) -> None:
