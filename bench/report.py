@@ -129,6 +129,7 @@ class Figure(ABC):
 
     name: ClassVar[str]
     display_name: ClassVar[str]
+    needs: ClassVar[str] = ""  # what a study must have beside predictions, said where it lacks it
 
     @abstractmethod
     def draw(

@@ -139,7 +139,8 @@ def write_figures(
     results = asked.results(folder)
     drawings = plugin().draw(results, layouts_with_runs(asked, results), options)
     if not drawings:
-        raise BadRequest(f"{name} finds nothing to draw in this study; see `bench info {name}`")
+        needs = f"it needs {plugin.needs}" if plugin.needs else f"see `bench info {name}`"
+        raise BadRequest(f"{name} finds nothing to draw in this study; {needs}")
     return [path for each in drawings for path in write_drawing(each, folder.create().reports_path)]
 
 

@@ -22,7 +22,7 @@ FLOORS = [
     "simulation blocks layers method attribute_fusion shallow protocol dataset "
     "manifest patterns splits sources store cache_folder encoders results contest significance "
     "subgroups representations monotonicity captions tables published report score_table "
-    "differences drawing summary variant_tables variant_figures request search_space ledger",
+    "differences drawing planes summary variant_tables variant_figures request search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
