@@ -122,6 +122,12 @@ _study_run_options = _joined(
     click.option("--jobs", "-j", default=1, show_default=True, help="runs at a time"),
     click.option("--quiet", "-q", is_flag=True, help="no progress"),
 )
+_manner_options = _joined(
+    click.option("--executor", default="", help="inline, processes, slurm; default: by --jobs"),
+    click.option("--executor-config", type=PATH, help="YAML file of the executor's settings"),
+    click.option("--time-limit", help="of a run: 90s, 30m, 2h; one that takes longer has failed"),
+    click.option("--detach", is_flag=True, help="submit and leave, with an executor that can"),
+)
 _keep_option = click.option(
     "--keep-representations", is_flag=True, default=None, help="of the test cases, for figures"
 )
@@ -147,6 +153,7 @@ def app(context: click.Context) -> int:
 
 @app.command()
 @_run_options
+@_manner_options
 @click.option("--dry-run", is_flag=True, help="print the runs and stop")
 @click.option("--fail-fast", is_flag=True, help="stop at the first failed run")
 def run(*, limit: int | None, dry_run: bool, fail_fast: bool, **flags: Any) -> int:
@@ -169,12 +176,17 @@ def _session(
     jobs: int,
     quiet: bool,
     output: str,
+    executor: str = "",
+    executor_config: Path | None = None,
+    time_limit: str | None = None,
+    detach: bool = False,
     **flags: Any,
 ) -> Session:
     request = _request(_fields(**flags), config, pairs)
-    from bench.session import Session
+    from bench.session import Manner, Session, seconds_of
 
-    return Session(request, jobs=jobs, quiet=quiet, output=output)
+    manner = Manner(executor, executor_config, seconds_of(time_limit), detach)
+    return Session(request, jobs=jobs, quiet=quiet, output=output, manner=manner)
 
 
 def _fields(
@@ -396,7 +408,7 @@ def prepare(
 @click.option("--check", is_flag=True, help="import each and show why one fails")
 @_plugin_options
 def list_plugins(kind: str | None, check: bool, include: tuple[Path, ...], override: bool) -> int:
-    """List the plugins of a KIND (methods, datasets, protocols, reports) or all, by their files."""
+    """List the plugins of a KIND (methods, datasets, ..., executors) or all, by their files."""
     from bench.plugin_listing import list_lines
 
     for line in list_lines(kind, check=check, include=include, override=override):

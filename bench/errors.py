@@ -26,6 +26,14 @@ class BadRequest(BenchError):
     """A request that cannot be carried out as asked."""
 
 
+class Claimed(BadRequest):
+    """A run that another process is at work on."""
+
+
+class ClaimLost(BenchError):
+    """A run that another process took over while this one was taken for dead."""
+
+
 class BadPlugin(BenchError):
     """A plugin file that cannot be used."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from statistics import median
 
 from bench.errors import BenchError
+from bench.expectation import Expectation
 from bench.plugin_listing import aligned
 from bench.registry import Registry
 from bench.request import Request
@@ -20,13 +20,13 @@ def outlook_lines(
 ) -> Iterator[str]:
     """Say in words who loses what, list the cells with their states, and estimate the time."""
     yield from _protocol_lines(request)
-    known = _known_seconds(folder)
+    known = Expectation.of(folder)
     rows = [("run", "conditions", "state")]
     todo: list[float | None] = []
     for cell in planned.cells:
         state = _state(cell, folder, keeps=request.keep_representations)
         if state.startswith("to do"):
-            todo.append(_expected_seconds(cell, known))
+            todo.append(known.seconds_of(cell.spec))
         rows.append((cell.spec.folder, str(len(cell.conditions)), state))
     yield from aligned(rows)
     yield f"{len(planned.cells)} runs, {len(todo)} to do; {_estimate(todo, jobs)}"
@@ -52,29 +52,6 @@ def _state(cell: Cell, folder: StudyFolder, *, keeps: bool) -> str:
         return "done"
     reason = run.reason()
     return f"to do (failed: {reason})" if reason else "to do"
-
-
-def _known_seconds(folder: StudyFolder) -> dict[tuple[str, str], list[float]]:
-    """Collect the seconds of finished runs by row and dataset, and by dataset alone."""
-    known: dict[tuple[str, str], list[float]] = {}
-    for run in folder.runs() if folder.exists() else ():
-        status = run.status()
-        if status["state"] == "done":
-            spec = run.spec()
-            seconds = status["fit_seconds"] + status["predict_seconds"]
-            row = f"{spec['method']}:{spec['preset']}"
-            for key in ((row, spec["dataset"]), ("", spec["dataset"])):
-                known.setdefault(key, []).append(seconds)
-    return known
-
-
-def _expected_seconds(cell: Cell, known: dict[tuple[str, str], list[float]]) -> float | None:
-    """Expect what like runs took: the row on this dataset, else any row on it."""
-    row = f"{cell.spec.method}:{cell.spec.preset}"
-    for key in ((row, cell.spec.dataset), ("", cell.spec.dataset)):
-        if key in known:
-            return median(known[key])
-    return None
 
 
 def _estimate(todo: Sequence[float | None], jobs: int) -> str:

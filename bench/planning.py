@@ -14,7 +14,7 @@ from bench.data import Dataset
 from bench.errors import BadConfig, BadRequest, unknown
 from bench.layout import Layout, LayoutColumn
 from bench.leakscan import Scan, scan
-from bench.method import Config, Plugin
+from bench.method import Config, Method, Plugin
 from bench.patterns import pattern_digest, test_pattern, training_pattern
 from bench.protocol import Condition, Protocol, Setting, condition_of
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
@@ -25,6 +25,7 @@ from bench.splits import make_split, regrouped
 from bench.study import Cell, Study, registry_of, stamp_of_file
 
 MAX_SUBSET_MODALITIES = 8  # 255 conditions
+MIN_RETRY_BATCH = 4  # cases; a run that needs more memory than that is not helped by halves
 
 
 class Planner:
@@ -187,7 +188,10 @@ class Arena:
             tuned=request.tuned if name in asked else "",
             **common,
         )
-        return Cell(spec, conditions, self._why_not(plugin, common["setting"]))
+        reason, half = self._why_not(plugin, common["setting"]), self.recipe.batch_size // 2
+        smaller = issubclass(plugin, Method) and plugin.capabilities.smaller_batch
+        smaller = smaller and half >= MIN_RETRY_BATCH
+        return Cell(spec, conditions, reason, half if smaller else None)
 
     def _why_not(self, plugin: type[Plugin], setting: Mapping[str, Any]) -> str:
         """Say why a method cannot take this dataset or setting; empty if it can."""

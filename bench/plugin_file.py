@@ -1,8 +1,9 @@
 """What a plugin file says of itself when it is read, not imported: name, kind, first line, faults.
 
 A file's name is its plugin's name: `all_subsets.py` is `all-subsets`. The kind is read from the
-class that `PLUGIN` names: derived from Method or ShallowMethod, DatasetPlugin, Protocol, Report or
-Figure, directly or through other classes of the same file, of the package or of a neighbour's file.
+class that `PLUGIN` names: derived from Method or ShallowMethod, DatasetPlugin, Protocol, Report,
+Figure or Executor, directly or through other classes of the same file, of the package or of a
+neighbour's file.
 A YAML file is a manifest, a dataset that gives itself its name.
 """
 
@@ -17,13 +18,14 @@ PACKAGE = Path(__file__).parent
 MAX_DEPTH = 20  # of derived classes; a circle of them ends here
 MANIFEST_ENDINGS = (".yaml", ".yml")
 
-Kind = Literal["method", "dataset", "protocol", "report"]
+Kind = Literal["method", "dataset", "protocol", "report", "executor"]
 
 FOLDERS: dict[Kind, str] = {
     "method": "methods",
     "dataset": "datasets",
     "protocol": "protocols",
     "report": "reports",
+    "executor": "executors",
 }
 BASES: dict[str, Kind] = {
     "Method": "method",
@@ -32,6 +34,7 @@ BASES: dict[str, Kind] = {
     "Protocol": "protocol",
     "Report": "report",
     "Figure": "report",
+    "Executor": "executor",
 }
 
 
@@ -69,7 +72,7 @@ class PluginFile:
 
     @property
     def unplaced(self) -> str:
-        """Why a file outside the four folders cannot be placed; empty if it can."""
+        """Why a file outside the built-in folders cannot be placed; empty if it can."""
         if self.kind or self.problem:
             return self.problem
         bases = ", ".join(BASES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from bench.executors import Listener, Outcome, Silent
+from bench.executor import CLAIMED, Listener, Outcome, Silent
 
 
 class Bar:
@@ -38,9 +38,11 @@ class Bar:
 
     def started(self, n_tasks: int) -> None:
         """Show the bar."""
-        if n_tasks:
+        if n_tasks and self.bar is None:
             self.bar = self.progress.add_task("runs", total=n_tasks)
             self.progress.start()
+        elif n_tasks:
+            self.progress.update(self.bar, total=self.n_done + n_tasks)
 
     def advanced(self, name: str, share: float) -> None:
         """Move by a share of a run."""
@@ -50,7 +52,7 @@ class Bar:
     def ended(self, outcome: Outcome, seconds: float) -> None:
         """Count a run as over; name one that failed."""
         self.shares.pop(outcome.name, None)
-        self.n_done += 1
+        self.n_done += outcome.fault != CLAIMED  # whose end is still to come
         if outcome.error and not outcome.unreadable:  # which the study ends with
             self.progress.console.print(f"failed: {outcome.name}: {outcome.error}", markup=False)
         self._show(outcome.name)

@@ -1,8 +1,8 @@
 """Find plugins: a file in a folder is the whole registration. Nothing is imported until asked for.
 
-A plugin is found in `methods/`, `datasets/`, `protocols/` or `reports/` (built-in), at a path that
-the user names with `--include` (a file or a folder), or through an entry point of an installed
-package (groups `bench.methods` and so on). Its file name is its name: `all_subsets.py` is
+A plugin is found in `methods/`, `datasets/`, `protocols/`, `reports/` or `bench/executors/`
+(built-in), at a path that the user names with `--include` (a file or a folder), or through an entry
+point of an installed package (groups `bench.methods` and so on). Its file name is its name: `all_subsets.py` is
 `all-subsets`. Files whose names start with `_` are never plugins; in an included folder neither
 are tests (`test_*.py`, `conftest.py`).
 

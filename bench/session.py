@@ -2,28 +2,60 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import study as studies
 from bench.errors import BadRequest
-from bench.executors import Executor, Inline, Processes, Task
+from bench.executor import Executor, Means, Task
 from bench.leakscan import scan_file
 from bench.progress import listener
 from bench.reporting import Asked, check_format, print_tables
-from bench.request import Request
+from bench.request import Request, checked, read_yaml
+from bench.spec import Frozen
 from bench.store import StudyFolder
-from bench.study import Answer, Study
+from bench.study import Answer, Study, registry_of
+
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How runs are carried out, which changes no number."""
+
+    executor: str = ""  # empty: in this process for one job, in processes for more
+    settings: Path | None = None  # YAML file of the executor's
+    time_limit: float | None = None  # seconds of a run
+    detach: bool = False  # leave once everything is submitted
+
+    def name(self, jobs: int) -> str:
+        """Name the executor; a hang in this process could not be ended."""
+        alone = jobs == 1 and self.time_limit is None
+        return self.executor or ("inline" if alone else "processes")
+
+
+PLAIN = Manner()
 
 
 class Session:
     """Carries one request through."""
 
-    def __init__(self, request: Request, *, jobs: int, quiet: bool, output: str):
+    def __init__(
+        self,
+        request: Request,
+        *,
+        jobs: int,
+        quiet: bool,
+        output: str,
+        manner: Manner = PLAIN,
+    ):
         check_jobs(jobs)
         check_format(output)
+        self.manner = manner
         self.request = request
         self.jobs = jobs
         self.quiet = quiet
@@ -34,15 +66,30 @@ class Session:
         folder = StudyFolder(Path(self.request.out), self.request.study)
         answer = studies.stored_answer(self.request, folder, limit)
         if answer is None:
-            with open_executor(self.jobs, quiet=self.quiet) as executor:
+            with self._executor() as executor:
                 planned = studies.limited(plan_in(executor, self.request), limit)
                 self._scan(planned, folder.create(), executor)
                 answer = studies.carry_out(
                     self.request, planned, folder, executor, fail_fast=fail_fast
                 )
+            if answer.n_left:
+                return self._leave(answer, folder)
         asked = Asked(answer.folders, answer.layouts, self.request.budget)
         print_tables(folder, asked, self.output)
         self._say(answer, folder)
+        return 1 if answer.failed else 0
+
+    def _executor(self) -> AbstractContextManager[Executor]:
+        return open_executor(self.jobs, quiet=self.quiet, manner=self.manner, request=self.request)
+
+    def _leave(self, answer: Answer, folder: StudyFolder) -> int:
+        """Say what goes on without this process; the table is for a later call."""
+        print(
+            f"{answer.n_left} runs are submitted and go on by themselves; `bench status --study "
+            f"{folder.name} --out {folder.root}` says how far they are, and the same command "
+            "without --detach prints the table",
+            file=sys.stderr,
+        )
         return 1 if answer.failed else 0
 
     def _scan(self, planned: Study, folder: StudyFolder, executor: Executor) -> None:
@@ -60,7 +107,7 @@ class Session:
         from bench.outlook import outlook_lines
 
         folder = StudyFolder(Path(self.request.out), self.request.study)
-        with open_executor(self.jobs, quiet=self.quiet) as executor:
+        with self._executor() as executor:
             planned = studies.limited(plan_in(executor, self.request), limit)
         print("\n".join(outlook_lines(self.request, planned, folder, self.jobs)))
         return 0
@@ -82,16 +129,72 @@ def check_jobs(jobs: int) -> None:
         raise BadRequest(f"--jobs wants a number from 1 on, got {jobs}")
 
 
+def _plugin(name: str, manner: Manner, request: Request | None) -> type[Executor]:
+    registry = registry_of(*((request.include, request.override) if request else ((), False)))
+    plugin: type[Executor] = registry.load("executor", name)
+    if manner.time_limit is not None and not plugin.ends_hangs:
+        raise BadRequest(
+            f"the executor {name} cannot end a run at a time limit; leave --time-limit out, or say "
+            "--executor processes"
+        )
+    if manner.detach and not plugin.detaches:
+        raise BadRequest(
+            f"what the executor {name} carries out ends with this process; leave --detach out"
+        )
+    return plugin
+
+
+def _settings(plugin: type[Executor], path: Path | None) -> Frozen:
+    values = read_yaml(path) if path else {}
+    settings = checked(plugin.config_class, values, plugin.name)
+    assert isinstance(settings, Frozen)
+    return settings
+
+
+def seconds_of(text: str | None) -> float | None:
+    """Read a time limit: `90` or `90s`, `30m`, `2h`.
+
+    Raises:
+        BadRequest: it is no such time, or zero.
+    """
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        seconds = float(number) * UNITS[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise BadRequest(f"--time-limit wants a time such as 90s, 30m or 2h, got {text!r}")
+    return seconds
+
+
 def plan_in(executor: Executor, request: Request) -> Study:
     """Resolve a request where the runs will be, so that this process imports no torch."""
     return Study.from_json(executor.call(Task("plan", "plan", request.model_dump(mode="json"))))
 
 
 @contextmanager
-def open_executor(jobs: int, *, quiet: bool) -> Iterator[Executor]:
-    """Open what carries out tasks, with a progress bar, and close both at the end."""
+def open_executor(
+    jobs: int, *, quiet: bool, manner: Manner = PLAIN, request: Request | None = None
+) -> Iterator[Executor]:
+    """Open what carries out tasks, with a progress bar, and close both at the end.
+
+    Args:
+        jobs: tasks at a time, for an executor of this machine.
+        quiet: without a progress bar.
+        manner: which executor, and how.
+        request: tells the plugins to include and the folder of the study; None: neither is needed.
+
+    Raises:
+        UnknownName: there is no such executor.
+        BadRequest: it cannot do what is asked of it.
+    """
+    plugin = _plugin(manner.name(jobs), manner, request)
     bar = listener(quiet=quiet)
-    executor = Inline(bar) if jobs == 1 else Processes(jobs, bar)
+    place = Path(request.out, request.study) if request else Means().place
+    settings = _settings(plugin, manner.settings)
+    executor = plugin(Means(jobs, bar, place, settings, manner.time_limit, manner.detach))
     try:
         yield executor
     finally:

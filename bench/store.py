@@ -10,7 +10,8 @@ results/<study>/
 A training that is long saves itself in `resume.pt`, which is gone when the run is done.
 `status.json` is written last and is the only mark of done, failed and skipped. While a run is at
 work, `running.json` names its process; when that process is dead, the run is pending again.
-One process writes a folder at a time. Nothing is pickled.
+One process writes a folder at a time, whatever the number of coordinators: a claim is a link, made
+once or not at all, which holds on a shared file system too. Nothing is pickled.
 """
 
 # K classes
@@ -24,17 +25,18 @@ import re
 import secrets
 import shutil
 import socket
+import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bench.errors import BadData, BadRequest
-from bench.spec import RunSpec
+from bench.errors import BadData, BadRequest, Claimed, ClaimLost
+from bench.spec import RunSpec, digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,7 @@ SPEC = "spec.json"
 ENVIRONMENT = "environment.json"
 RUNNING = "running.json"
 STATUS = "status.json"
+SMALLER = "smaller_batch.json"  # of an attempt with a smaller batch than was asked for
 HISTORY = "history.jsonl"
 PREDICTIONS = "predictions.parquet"
 AVAILABILITY = "availability.parquet"
@@ -55,7 +58,15 @@ RESUME_LOG = "resume.json"  # how often they were needed, and what was wrong wit
 REPRESENTATIONS = "representations.npz"
 
 HEARTBEAT_SECONDS = 10.0  # a run may beat at every step; it is written this often
-SILENCE_SECONDS = 3600.0  # a process of another host that is silent for so long is taken for dead
+PULSE_SECONDS = 60.0  # and at least this often, by a thread, however long a step takes
+SILENCE_SECONDS = 900.0  # a process of another host that is silent for so long is taken for dead
+
+COORDINATOR = "BENCH_COORDINATOR"  # the variable that tells a worker the process number of its own
+JOB = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+
+
+class Finished(ValueError):
+    """A run was to be begun that is done."""
 
 
 # --- writes that are whole or absent ----------------------------------------------------------
@@ -68,14 +79,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The suffix is kept, since some savers append one if it is not there. What a process that was
     killed left of the same file is removed.
     """
-    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-    temporary = path.with_name(f".{path.stem}.{unique}.tmp{path.suffix}")
+    temporary = _temporary(path)
     _sweep(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    """Name a temporary file of this process beside a path."""
+    unique = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.stem}.{unique}.tmp{path.suffix}")
 
 
 def _sweep(path: Path) -> None:
@@ -196,7 +212,10 @@ def _mark() -> dict[str, Any]:
     pid = os.getpid()
     started = _now()
     host = socket.gethostname()
-    return {"host": host, "pid": pid, "born": birth(pid), "started": started, "beat": started}
+    mark = {"host": host, "pid": pid, "born": birth(pid), "started": started, "beat": started}
+    mark["coordinator"] = int(os.environ.get(COORDINATOR, pid))
+    job = [os.environ[name] for name in JOB if name in os.environ]
+    return mark | ({"job": "_".join(job)} if job else {})
 
 
 def _is_mine(mark: Mapping[str, Any]) -> bool:
@@ -212,6 +231,99 @@ def _is_live(mark: Mapping[str, Any]) -> bool:
         return True
     silence = datetime.now(UTC) - datetime.fromisoformat(mark["beat"])
     return silence.total_seconds() < SILENCE_SECONDS
+
+
+class _Pulse:
+    """Beats for a run from a thread, since a step or a calibration may take long."""
+
+    def __init__(self, beat: Callable[[Mapping[str, object]], None]):
+        self._beat = beat
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._over.wait(PULSE_SECONDS):
+            try:
+                self._beat({})
+            except (BadRequest, BadData):  # a full disk: the run itself will say so
+                continue
+            except ClaimLost:  # likewise, at its next heartbeat
+                return
+
+    def stop(self) -> None:
+        """End the thread; a beat that is being written is waited for."""
+        self._over.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+
+# --- claims -----------------------------------------------------------------------------------
+
+
+def _put_mark(path: Path) -> bool:
+    """Create a mark of this process whole, or say that there is one: a link never overwrites."""
+    temporary = _temporary(path)
+    with _explained(path):
+        temporary.write_bytes(_json_bytes(_mark()))
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links: two claims at once are not told apart
+            if path.exists():
+                return False
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return True
+
+
+def _beats(path: Path, mark: Mapping[str, Any]) -> bool:
+    """Tell by the file system's own clock whether a mark of another host is fresh.
+
+    Clocks of hosts differ, and jump; a mark is stale only if both clocks say so.
+    """
+    if mark["host"] == socket.gethostname():
+        return False
+    probe = _temporary(path)
+    try:
+        probe.touch()
+        age = probe.stat().st_mtime - path.stat().st_mtime
+    except OSError:
+        return True
+    finally:
+        probe.unlink(missing_ok=True)
+    return age < SILENCE_SECONDS
+
+
+def _remove_stale(path: Path, mark: Mapping[str, Any]) -> None:
+    """Take the mark of a dead process away; of many who want to, one does, and no fresh one goes.
+
+    Whoever creates the token of this very mark may remove it, after a look whether it is still
+    there. A token whose holder died is removed in the same way.
+    """
+    token = path.with_name(f".{digest([path.name, dict(mark)])[:16]}.json")
+    if not _put_mark(token):
+        holder = _mark_at(token)
+        if holder is not None and not _is_live(holder):
+            _remove_stale(token, holder)
+        time.sleep(0.005)
+        return
+    try:
+        if _mark_at(path) == mark:
+            path.unlink(missing_ok=True)
+    finally:
+        token.unlink(missing_ok=True)
+
+
+def _mark_at(path: Path) -> dict[str, Any] | None:
+    try:
+        return _read_json(path)
+    except BadData as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
 
 
 # --- predictions ------------------------------------------------------------------------------
@@ -297,6 +409,12 @@ class RunFolder:
 
     path: Path
     _beaten: float = field(default=-math.inf, compare=False, repr=False)
+    _pulse: _Pulse | None = field(default=None, compare=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+    # of whoever opened the folder: the facts that it knows when the run ends, and what was asked
+    # for where the attempt is made with a smaller batch, since memory ran out
+    further: Callable[[], Mapping[str, object]] = field(default=dict, compare=False, repr=False)
+    instead_of: RunSpec | None = field(default=None, compare=False, repr=False)
 
     @property
     def identity(self) -> str:
@@ -360,20 +478,50 @@ class RunFolder:
             BadRequest: another process is at work on it, or the folder cannot be written.
             ValueError: the run is done.
         """
-        with _explained(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        self._claim()
+        self._take()
+        if self.instead_of or self.path_of(SMALLER).exists():
+            for name in (RESUME, RESUME_BEFORE, RESUME_LOG):  # of a batch of another size
+                self.path_of(name).unlink(missing_ok=True)
         self._clear()
-        self._write(SPEC, spec.model_dump(mode="json"))
+        self._write(SPEC, (self.instead_of or spec).model_dump(mode="json"))
         self._write(ENVIRONMENT, environment)
+        if self.instead_of:
+            self._write(SMALLER, {"batch_size": spec.recipe.batch_size})
 
     def heartbeat(self, **progress: object) -> None:
-        """Say that the run is still at work, and where; cheap enough for every step."""
+        """Say that the run is still at work, and where; cheap enough for every step.
+
+        Raises:
+            ClaimLost: another process has taken the run over, which was taken for dead.
+        """
         now = time.monotonic()
         if now - self._beaten < HEARTBEAT_SECONDS:
             return
         self._beaten = now
-        self._write(RUNNING, {**(self._read(RUNNING) or _mark()), "beat": _now(), **progress})
+        self._beat(progress)
+
+    def _beat(self, progress: Mapping[str, object]) -> None:
+        with self._lock:
+            mark = self._read(RUNNING)
+            if mark is None or not _is_mine(mark):
+                raise ClaimLost(
+                    f"the run {self.path.name} was silent for so long that another process took "
+                    "it over; this attempt ends"
+                )
+            self._write(RUNNING, {**mark, "beat": _now(), **progress})
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes off a finished run while something is added to it.
+
+        Raises:
+            Claimed: another process is at work on it.
+        """
+        self._claim()
+        try:
+            yield
+        finally:
+            self.release()
 
     def finish(self, **facts: object) -> None:
         """Mark the run as done; `facts` is what reports should know.
@@ -393,6 +541,7 @@ class RunFolder:
 
     def release(self) -> None:
         """Give up an unfinished run, which makes it pending."""
+        self._stop_pulse()
         (self.path / RUNNING).unlink(missing_ok=True)
 
     # content
@@ -586,37 +735,35 @@ class RunFolder:
         if self.state == "done":
             raise ValueError(f"a finished run never changes: {self.path.name}")
 
+    def _take(self) -> None:
+        """Claim the folder for a new attempt, and beat for as long as it lasts."""
+        with _explained(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        self._stop_pulse()
+        self._claim()
+        if self._read(STATUS) is not None and self.state == "done":
+            self.release()
+            raise Finished(f"a finished run never changes: {self.path.name}")
+        self._pulse = _Pulse(self._beat)
+
+    def _stop_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.stop()
+            self._pulse = None
+
     def _claim(self) -> None:
         """Put this process's mark, unless another live process has its own there."""
-        while not self._put_mark():
+        path = self.path / RUNNING
+        while path.exists() or not _put_mark(path):
             mark = self._read(RUNNING)
-            if mark is not None and _is_live(mark) and not _is_mine(mark):
-                raise BadRequest(
+            if mark is None:
+                continue
+            if not _is_mine(mark) and (_is_live(mark) or _beats(path, mark)):
+                raise Claimed(
                     f"the run {self.path.name} is at work in process {mark['pid']} on "
                     f"{mark['host']} since {mark['started']}; wait for it, or end it first"
                 )
-            (self.path / RUNNING).unlink(missing_ok=True)
-        if self._read(STATUS) is not None and self.state == "done":
-            self.release()
-            raise ValueError(f"a finished run never changes: {self.path.name}")
-
-    def _put_mark(self) -> bool:
-        """Create running.json whole, or say that there is one: a link never overwrites."""
-        path = self.path / RUNNING
-        temporary = path.with_name(f".running.{os.getpid()}-{secrets.token_hex(4)}.tmp.json")
-        with _explained(path):
-            temporary.write_bytes(_json_bytes(_mark()))
-            try:
-                os.link(temporary, path)
-            except FileExistsError:
-                return False
-            except OSError:  # a file system without links: two claims at once are not told apart
-                if path.exists():
-                    return False
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
-        return True
+            _remove_stale(path, mark)
 
     def _clear(self) -> None:
         with _explained(self.path):
@@ -630,9 +777,12 @@ class RunFolder:
 
     def _close(self, state: State, facts: Mapping[str, object]) -> None:
         self._refuse_done()
+        self._stop_pulse()
         mark = self._read(RUNNING) or {}
+        if mark and not _is_mine(mark):
+            raise ClaimLost(f"the run {self.path.name} was taken over; this attempt is not kept")
         times = {"started": mark.get("started"), "ended": _now()}
-        self._write(STATUS, {"state": state, **times, **facts})
+        self._write(STATUS, {"state": state, **times, **self.further(), **facts})
         self.release()
 
 
@@ -680,8 +830,14 @@ class StudyFolder:
                 path.mkdir(parents=True, exist_ok=True)
                 with atomic_path(path / "probe") as temporary:
                     temporary.touch()
-                (path / "probe").unlink()
+                (path / "probe").unlink(missing_ok=True)  # another coordinator may be as far
         return self
+
+    def sweep(self) -> None:
+        """Remove the temporary files, at any depth, whose writers were killed on this host."""
+        for each in self.path.glob("**/.*.tmp*"):
+            stem, _, _ = each.name.partition(".tmp")
+            _sweep(each.with_name(stem.removeprefix(".").rpartition(".")[0] + each.suffix))
 
     def has(self, name: str) -> bool:
         """Tell whether the study has a file of this name."""

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadData, BadRequest
-from bench.executors import WORKER_DIED, Executor, Outcome, Task
+from bench.errors import BadData, BadRequest, BenchError, Claimed
+from bench.executor import CLAIMED, LEFT, Executor, Outcome, Task, stops_the_study
+from bench.expectation import Expectation
 from bench.layout import Layout
 from bench.request import Request
 from bench.sources import stamp_of_code
 from bench.spec import RunSpec, canonical_json, digest
-from bench.store import RunFolder, StudyFolder
+from bench.store import Finished, RunFolder, StudyFolder
+
+ELSEWHERE_SECONDS = 0.5  # between looks at what another coordinator is at work on
+FOUND = "found"  # the value of a run that was finished, by another coordinator, when its turn came
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Cell:
     spec: RunSpec
     conditions: tuple[Mapping[str, Any], ...]  # the fields of `bench.protocol.Condition`
     reason: str = ""  # why it cannot run; empty: it can
+    retry_batch: int | None = None  # batch size of the retry when memory runs out; None: no retry
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
@@ -31,12 +37,14 @@ class Cell:
             "spec": self.spec.model_dump(mode="json"),
             "conditions": [dict(condition) for condition in self.conditions],
             "reason": self.reason,
+            "retry_batch": self.retry_batch,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Cell:
         """Rebuild a cell that crossed a process border."""
-        return cls(RunSpec(**value["spec"]), tuple(value["conditions"]), value["reason"])
+        spec, conditions = RunSpec(**value["spec"]), tuple(value["conditions"])
+        return cls(spec, conditions, value["reason"], value.get("retry_batch"))
 
     def is_done(self, folder: RunFolder, *, keeps: bool = False) -> bool:
         """Say whether the store answers this cell; `keeps`: with its representations."""
@@ -108,6 +116,7 @@ class Answer:
     n_found: int
     failed: tuple[Outcome, ...]
     layouts: tuple[Layout, ...]
+    n_left: int = 0  # cells that go on without this process
 
 
 def request_key(request: Request, limit: int | None) -> str:
@@ -191,9 +200,11 @@ def carry_out_together(
         for cell, asked in cells.values()
         if not _is_answered(cell, study.run(cell.spec), asked)
     ]
+    for asked, part in parts:
+        _note(asked, part, study)
     outcomes = []
-    for outcome in executor.run(todo, fail_fast=fail_fast):
-        if outcome.fault == WORKER_DIED:
+    for outcome in _carried_out(_expecting(todo, study, cells), study, executor, fail_fast):
+        if outcome.unmarked:
             _mark_failed(study.run_named(outcome.name), cells[outcome.name][0], outcome.error)
         outcomes.append(outcome)
     failed = tuple(outcome for outcome in outcomes if outcome.error)
@@ -202,9 +213,51 @@ def carry_out_together(
     for outcome in failed:
         if outcome.unreadable:
             raise BadData(outcome.error)
-    n_trained, n_found = len(outcomes) - len(failed), len(cells) - len(todo)
+    values = [outcome.value for outcome in outcomes if not outcome.error]
+    n_left, n_found = values.count(LEFT), values.count(FOUND)
+    n_trained = len(values) - n_found - n_left
+    n_found += len(cells) - len(todo)
     layouts = dict.fromkeys(layout for _, part in parts for layout in part.layouts)
-    return Answer(tuple(cells), n_trained, n_found, failed, tuple(layouts))
+    return Answer(tuple(cells), n_trained, n_found, failed, tuple(layouts), n_left)
+
+
+def _expecting(
+    todo: Sequence[Task], study: StudyFolder, cells: Mapping[str, tuple[Cell, Request]]
+) -> list[Task]:
+    """Say of tasks what they are expected to take."""
+    if len(todo) < 2:  # nothing to put in order
+        return list(todo)
+    known = Expectation.of(study)
+    specs = [cells[task.name][0].spec for task in todo]
+    return [
+        replace(task, seconds=known.seconds_of(spec), peak_bytes=known.peak_of(spec))
+        for task, spec in zip(todo, specs, strict=True)
+    ]
+
+
+def _carried_out(
+    todo: Sequence[Task], study: StudyFolder, executor: Executor, fail_fast: bool
+) -> Iterator[Outcome]:
+    """Carry tasks out; those that another coordinator has are waited for, or taken over."""
+    elsewhere: dict[str, Task] = {}
+    stopped = False
+    while todo or elsewhere:
+        tasks = {task.name: task for task in todo}
+        for outcome in executor.run(todo, fail_fast=fail_fast) if todo else ():
+            if outcome.fault == CLAIMED:
+                elsewhere[outcome.name] = tasks[outcome.name]
+                continue
+            stopped |= stops_the_study(outcome, fail_fast=fail_fast)
+            yield outcome
+        if stopped:
+            return
+        todo = [
+            task for task in elsewhere.values() if study.run_named(task.name).state != "running"
+        ]
+        for task in todo:
+            del elsewhere[task.name]
+        if elsewhere and not todo:
+            time.sleep(ELSEWHERE_SECONDS)
 
 
 def _is_answered(cell: Cell, folder: RunFolder, request: Request) -> bool:
@@ -216,8 +269,9 @@ def _is_answered(cell: Cell, folder: RunFolder, request: Request) -> bool:
 
 def _skip(folder: RunFolder, cell: Cell) -> None:
     if folder.state != "skipped":
-        folder.begin(cell.spec, {})
-        folder.skip(cell.reason)
+        with suppress(Claimed):  # another coordinator says the same
+            folder.begin(cell.spec, {})
+            folder.skip(cell.reason)
 
 
 def _mark_failed(folder: RunFolder, cell: Cell, error: str) -> None:
@@ -229,8 +283,20 @@ def _mark_failed(folder: RunFolder, cell: Cell, error: str) -> None:
 
 def task_of(cell: Cell, folder: RunFolder, request: Request) -> Task:
     """Make the work of one cell; `run_cell` carries it out."""
-    own = {"cell": cell.to_json(), "path": str(folder.path), "keep": request.keep_representations}
+    own = {
+        "cell": cell.to_json(),
+        "path": str(folder.path),
+        "keep": request.keep_representations,
+        "retry_batch": cell.retry_batch,
+        "failed_at": _failed_at(folder),
+    }
     return Task(cell.spec.folder, "run", own | context_of(request))
+
+
+def _failed_at(folder: RunFolder) -> str | None:
+    """Return when the last attempt failed, by which a later one of another coordinator is told."""
+    status = folder.status()
+    return str(status["ended"]) if status["state"] == "failed" else None
 
 
 def context_of(request: Request) -> dict[str, Any]:
@@ -263,18 +329,44 @@ def run_cell(
     payload: Mapping[str, Any],
     report: Callable[[float], None],
     watch: Callable[[Mapping[str, Any]], None] = lambda row: None,
-) -> None:
-    """Carry out one cell in this process; the counterpart of `task_of`.
+) -> str:
+    """Carry out one cell in this process, unless the store has it by now.
 
     Args:
         payload: that of the task.
         report: takes the share that is done.
         watch: takes each row of the history, and may raise to stop the run.
+
+    Returns:
+        `FOUND` if nothing was to be done, else nothing.
+
+    Raises:
+        Claimed: another process is at work on it.
+        BenchError: the run failed, here or with another coordinator since it was planned.
     """
+    cell, folder = Cell.from_json(payload["cell"]), RunFolder(Path(payload["path"]))
+    if cell.is_done(folder, keeps=payload.get("keep", False)):
+        return FOUND
+    if "failed_at" in payload and _failed_at(folder) not in (None, payload["failed_at"]):
+        raise BenchError(folder.reason())
+    try:
+        with folder.held() if folder.state == "done" else nullcontext():
+            _attempt(cell, payload, report, watch)
+    except Finished:  # by another coordinator, between the look and the claim
+        return run_cell(payload, report, watch)
+    return ""
+
+
+def _attempt(
+    cell: Cell,
+    payload: Mapping[str, Any],
+    report: Callable[[float], None],
+    watch: Callable[[Mapping[str, Any]], None],
+) -> None:
+    from bench.peak_memory import begin_measuring
     from bench.protocol import condition_of
     from bench.runner import Context, Hooks, execute, resolve_device
 
-    cell = Cell.from_json(payload["cell"])
     conditions = [condition_of(condition) for condition in cell.conditions]
     context = Context(
         registry_of(payload["include"], payload["override"]),
@@ -282,12 +374,28 @@ def run_cell(
         resolve_device(payload["device"]),
         payload["threads"],
     )
-    folder = RunFolder(Path(payload["path"]))
-    execute(folder, cell.spec, conditions, context, Hooks(report, watch))
+    begin_measuring(context.device)
+    spec, folder = _smaller_if_asked(cell.spec, payload, context.device)
+    execute(folder, spec, conditions, context, Hooks(report, watch))
     if payload.get("keep"):  # searches have nothing to keep
         from bench.representing import keep_representations
 
         keep_representations(folder, cell.spec, conditions, context)
+
+
+def _smaller_if_asked(
+    spec: RunSpec, payload: Mapping[str, Any], device: str
+) -> tuple[RunSpec, RunFolder]:
+    """Return what is trained, with a smaller batch if this is the retry, and where it goes."""
+    from bench.peak_memory import peak_memory
+
+    smaller, path = payload.get("smaller"), Path(payload["path"])
+    if smaller is None:
+        return spec, RunFolder(path, further=lambda: peak_memory(device))
+    recipe = spec.recipe.model_copy(update={"batch_size": smaller["batch_size"]})
+    facts = {"smaller_batch": smaller}
+    folder = RunFolder(path, further=lambda: facts | peak_memory(device), instead_of=spec)
+    return spec.model_copy(update={"recipe": recipe}), folder
 
 
 _registries: dict[str, Any] = {}

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BadData, BadRequest, BenchError
-from bench.executors import WORKER_DIED, Executor, Task, value_of
+from bench.executor import WORKER_DIED, Executor, Task, value_of
 from bench.ledger import JOURNAL, Budget, Law, Ledger, seconds_of, shown_storage
 from bench.request import Request, numbers
 from bench.search_space import Configuration, Space, quiet_optuna

@@ -8,7 +8,8 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.executors import Processes
+from bench.executor import Means
+from bench.executors.processes import Processes
 from bench.request import Request
 from bench.session import plan_in
 from bench.store import StudyFolder
@@ -26,8 +27,8 @@ def measure(*, n_turns: int = 5, n_runs: int = 6, epochs: int = 15) -> Iterator[
     """
     with (
         TemporaryDirectory() as folder,
-        closing(Processes(1)) as one,
-        closing(Processes(2)) as two,
+        closing(Processes(Means(jobs=1))) as one,
+        closing(Processes(Means(jobs=2))) as two,
     ):
         request = _request(Path(folder), n_runs, epochs)
         planned = plan_in(one, request)

@@ -262,7 +262,7 @@ def test_version_and_help_are_printed(capsys: pytest.CaptureFixture[str]) -> Non
 def test_list_names_every_plugin_with_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list") == 0
     out = capsys.readouterr().out
-    for kind in ("methods", "datasets", "protocols", "reports"):
+    for kind in ("methods", "datasets", "protocols", "reports", "executors"):
         assert f"{kind}\n" in out
         for path in (ROOT / kind).glob("[!_]*.py"):
             assert f"  {plugin_name(path)} " in out

@@ -27,7 +27,8 @@ FLOORS = [
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
     "runner representing reports",
-    "executors progress study planning complexity_tables",
+    "executor gpus expectation peak_memory worker executors progress study planning "
+    "complexity_tables",
     "preparation outlook figures reporting comparing checking page session variants ablation "
     "sensitivity tuning search_results search_figures tuning_report importance cli __main__",
 ]
@@ -39,13 +40,15 @@ PLACES = {
 
 # Imports inside functions that go up, each with its reason.
 UPWARD = {
-    ("executors", "study"): "a worker looks up the work that it was sent",
-    ("executors", "tuning"): "likewise",
+    ("worker", "study"): "a worker looks up the work that it was sent",
+    ("worker", "tuning"): "likewise",
+    ("executor", "worker"): "an executor without a place for planning does it in this process",
     ("study", "planning"): "a finished study is answered without planning it",
 }
 
 TORCH = (
-    "representing blocks layers method attribute_fusion shallow encoders methods conformance "
+    "representing peak_memory blocks layers method attribute_fusion shallow encoders methods "
+    "conformance "
     "inference complexity table4 tensor_files resume batches optimiser engine runner planning "
     "complexity_tables"
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.executors import Inline
+from bench.executors.inline import Inline
 from bench.registry import Registry
 from bench.request import Request
 from bench.store import RunFolder, StudyFolder
