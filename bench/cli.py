@@ -119,6 +119,14 @@ _study_run_options = _joined(
     click.option("--floor/--no-floor", default=None, help="the shallow floor; default: with it"),
     click.option("--out", type=PATH, help="folder of all studies; default: results"),
     click.option("--study", help="name of the study; default: main, or the command's own"),
+    click.option(
+        "--checkpoint-every",
+        type=click.FloatRange(min=0),
+        help="seconds between checkpoints of a training; default: 30; 0: after every epoch",
+    ),
+    click.option(
+        "--keep-checkpoints", is_flag=True, default=None, help="keep them when a run is done"
+    ),
     click.option("--jobs", "-j", default=1, show_default=True, help="runs at a time"),
     click.option("--quiet", "-q", is_flag=True, help="no progress"),
 )

@@ -45,6 +45,8 @@ class Request(Frozen):
     keep_representations: bool = False  # of the test cases, for figures; part of no run's identity
     include: tuple[str, ...] = ()
     override: bool = False
+    checkpoint_every: float = Field(30.0, ge=0)  # seconds; 0: after every epoch
+    keep_checkpoints: bool = False
     data_root: str | None = None
     out: str = "results"
     study: str = "main"

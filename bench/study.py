@@ -125,7 +125,8 @@ def request_key(request: Request, limit: int | None) -> str:
     Raises:
         BadRequest: what is to be included is not there.
     """
-    asked = request.model_dump(mode="json", exclude={"out", "study", "data_root"})
+    elsewhere = {"out", "study", "data_root", "checkpoint_every", "keep_checkpoints"}
+    asked = request.model_dump(mode="json", exclude=elsewhere)
     asked["data_root"] = str(Path(request.data_root).resolve()) if request.data_root else ""
     code = stamp_of_code(registry_of(request.include, request.override).include)
     return digest({"request": asked, "limit": limit, "code": code})
@@ -307,6 +308,7 @@ def context_of(request: Request) -> dict[str, Any]:
         "data_root": request.data_root,
         "device": request.device,
         "threads": request.threads,
+        "saving": {"every_seconds": request.checkpoint_every, "keep": request.keep_checkpoints},
     }
 
 
@@ -365,6 +367,7 @@ def _attempt(
 ) -> None:
     from bench.peak_memory import begin_measuring
     from bench.protocol import condition_of
+    from bench.resume import SaveRule
     from bench.runner import Context, Hooks, execute, resolve_device
 
     conditions = [condition_of(condition) for condition in cell.conditions]
@@ -373,6 +376,7 @@ def _attempt(
         Path(payload["data_root"]) if payload["data_root"] else None,
         resolve_device(payload["device"]),
         payload["threads"],
+        SaveRule(**payload["saving"]),
     )
     begin_measuring(context.device)
     spec, folder = _smaller_if_asked(cell.spec, payload, context.device)

@@ -31,7 +31,7 @@ from bench.runner import Context, Hooks, execute
 from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
 from bench.study import Cell, plan
 from bench.tensor_files import load_tensors, save_tensors
-from tests.command_line import PLUGINS
+from tests.command_line import PLUGINS, call
 from tests.test_store import spec
 from tests.toy_training import TRAIN, VALID, Toy, builder, dataset, part, recipe
 
@@ -350,3 +350,15 @@ def test_a_loss_that_is_not_finite_leaves_nothing_to_go_on_from(tmp_path: Path) 
         carry_out(run, cell, ALWAYS)
     assert run.state == "failed"
     assert not list(run.path.glob("resume*"))
+
+
+def test_the_command_line_says_how_often_is_saved_and_what_is_kept(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    study = ("run", "-m", "concat:dropout", "--no-floor", "--folds", "0", "--out", out, "-q")
+    brief = ("--set", "recipe.epochs=2")
+    assert call(*study, *brief, "--checkpoint-every", "0", "--keep-checkpoints") == 0
+    (run,) = StudyFolder(tmp_path / "out", "main").runs()
+    assert run.path_of(RESUME).exists()
+    assert call(*study, *brief) == 0
+    assert run.path_of(RESUME).exists()
+    assert len(StudyFolder(tmp_path / "out", "main").read_json("study.json")["requests"]) == 1
