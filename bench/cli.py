@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import __version__
-from bench.errors import BadRequest, BenchError, unknown
+from bench.errors import BadRequest, BenchError
 
 if TYPE_CHECKING:
     from bench.importance import EvaluatorName
@@ -394,19 +394,21 @@ def _asked(
 @click.argument("dataset")
 @click.option("--set", "pairs", multiple=True, help="DATASET.KEY=VALUE")
 @click.option("--data-root", type=PATH, help="folder of the dataset's files")
+@click.option("--out", type=PATH, default="results", show_default=True, help="for the figure")
+@_cache_option
 @_include_option
 def prepare(
-    dataset: str, pairs: tuple[str, ...], data_root: Path | None, include: tuple[Path, ...]
+    dataset: str,
+    pairs: tuple[str, ...],
+    data_root: Path | None,
+    out: Path,
+    include: tuple[Path, ...],
 ) -> int:
-    """Check a dataset and print its modalities, classes, gaps and leaks."""
+    """Check a dataset, by name or YAML file; print and draw its modalities, classes and gaps."""
     from bench.preparation import prepare_lines
     from bench.request import settings_of
 
-    settings = settings_of(pairs)
-    for section in settings:
-        if section != dataset:
-            raise unknown("section of settings here", section, [dataset])
-    for line in prepare_lines(dataset, settings.get(dataset, {}), data_root, list(include)):
+    for line in prepare_lines(dataset, settings_of(pairs), data_root, list(include), out):
         print(line)
     return 0
 

@@ -69,6 +69,10 @@ class DatasetPlugin(ABC):
             BadRequest: files are needed and no folder was given.
         """
 
+    def oddities(self, config: Any, root: Path | None) -> Sequence[str]:
+        """Say what is odd in the files and was read all the same; `bench prepare` shows it."""
+        return ()
+
 
 def find_root(name: str, data_root: Path | None, needed_paths: Sequence[str]) -> Path:
     """Find the folder that holds a release.

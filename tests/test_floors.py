@@ -29,8 +29,9 @@ FLOORS = [
     "runner representing reports",
     "executor gpus expectation peak_memory worker executors progress study planning "
     "complexity_tables",
-    "preparation outlook figures reporting comparing checking page session variants ablation "
-    "sensitivity tuning search_results search_figures tuning_report importance cli __main__",
+    "figures pattern_figure oddities preparation outlook reporting comparing checking page session "
+    "variants ablation sensitivity tuning search_results search_figures tuning_report importance "
+    "cli __main__",
 ]
 PLACES = {
     unit: (level, place)

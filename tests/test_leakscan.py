@@ -83,17 +83,19 @@ def test_a_scan_survives_plain_json():
     assert Scan.from_json(found.to_json()) == found
 
 
-def test_prepare_prints_modalities_patterns_and_leaks(capsys):
+def test_prepare_prints_modalities_patterns_and_leaks(capsys, tmp_path):
     with pytest.raises(SystemExit):
-        main(["prepare", "wdbc"])
+        main(["prepare", "wdbc", "--out", str(tmp_path)])
     said = capsys.readouterr().out
+    assert (tmp_path / "prepared" / "wdbc-patterns.png").is_file()
     for text in ("569 cases", "benign 357, malignant 212", "mean+se+worst", "none found"):
         assert text in said
 
 
-def test_gaps_of_real_data_score_as_published(shared, capsys):
+def test_gaps_of_real_data_score_as_published(shared, capsys, tmp_path):
+    root = str(shared / "data" / "heart_uci")
     with pytest.raises(SystemExit):
-        main(["prepare", "heart", "--data-root", str(shared / "data" / "heart_uci")])
+        main(["prepare", "heart", "--data-root", root, "--out", str(tmp_path)])
     said = capsys.readouterr().out
     scores = {
         line.split("  ")[1].strip(): float(line.split()[-1])
