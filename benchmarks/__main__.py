@@ -16,6 +16,7 @@ BENCHMARKS = {
     "stored": "P10: a finished study asked for again",
     "imports": "P9: imports of torch over runs and workers",
     "frozen": "P4: a second method on the tokens of a frozen encoder",
+    "augmentation": "P5: an epoch of cached pictures altered in batches beside JPEG and PIL",
     "processes": "P6: independent runs on two processes",
     "step": "P7: a training step beside a bare PyTorch loop",
     "methods": "P11: every method through the engine and in a plain loop; encoding once",
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     names = "\n".join(
-        f"  {name:<12}{what}{' (opt-in)' if name in OPT_IN else ''}"
+        f"  {name:<13}{what}{' (opt-in)' if name in OPT_IN else ''}"
         for name, what in BENCHMARKS.items()
     )
     parser = argparse.ArgumentParser(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+    augmentation,
     frozen,
     imports,
     methods,
@@ -39,6 +40,9 @@ IN_THIS_PROCESS: dict[str, Measure] = {
     "frozen": partial(frozen.measure, n_cases=3, side=32),
     "methods": partial(
         methods.measure, n_turns=1, n_cases=18, n_pictured=2, names=["concat"], enough=0
+    ),
+    "augmentation": partial(
+        augmentation.measure, n_turns=1, n_cases=3, width=24, height=16, side=16
     ),
     "subsets": partial(subsets.measure, **SMALL),
     "reencoding": partial(reencoding.measure, **SMALL),

@@ -123,9 +123,9 @@ class ImageEncoder(nn.Module):
         return digest([self.name, timm_version, weights, self.n_channels, self.size, moments, code])
 
     def _normalise(self, pictures: Tensor) -> Tensor:
-        x = pictures.permute(0, 3, 1, 2).float() / 255.0  # (B, C, H, W), in [0, 1]
+        x = pictures.permute(0, 3, 1, 2).float().div_(255.0)  # (B, C, H, W), in [0, 1]
         x = x.expand(-1, self.n_channels, -1, -1)  # grey to three channels; else as it is
-        x = (x - self.mean) / self.std
+        x = (x - self.mean).div_(self.std)
         if x.shape[2:] != self.size:
             x = nn.functional.interpolate(x, self.size, mode="bilinear", align_corners=False)
         return x
