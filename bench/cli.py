@@ -647,6 +647,47 @@ def complexity(
 
 
 @app.command()
+@click.argument("run_name", metavar="RUN")
+@_study_options
+@click.option("--dataset", "-d", default="", help="what reads the new cases; default: as the run")
+@click.option("--data", type=PATH, help="YAML file that describes the new cases")
+@click.option("--set", "pairs", multiple=True, help="DATASET.KEY=VALUE")
+@click.option("--data-root", type=PATH, help="folder of the new cases' files")
+@click.option("--to", type=PATH, help="FILE.csv or FILE.parquet; default: CSV to the terminal")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda")
+@click.option("--threads", default=1, show_default=True, help="of the process")
+@_cache_option
+@_plugin_options
+def predict(
+    run_name: str,
+    study: str,
+    out: Path,
+    dataset: str,
+    data: Path | None,
+    pairs: tuple[str, ...],
+    to: Path | None,
+    **place: Any,
+) -> int:
+    """Predict new cases, whatever they lack, from a finished run.
+
+    RUN is the path of a run's folder, or its name in a study (or how that begins).
+    """
+    from bench.answers import check_target, csv_lines, write_answer
+
+    check_target(to)
+    from bench.predicting import answer, find_run, new_cases
+    from bench.store import StudyFolder
+
+    folder = find_run(run_name, StudyFolder(out, study))
+    found = answer(folder, new_cases(folder, dataset, data, pairs, **place))
+    if to is None:
+        print("".join(csv_lines(found)), end="")
+    else:
+        write_answer(found, to)
+    return 0
+
+
+@app.command()
 @click.argument("names", nargs=-1)
 @_plugin_options
 def cite(names: tuple[str, ...], include: tuple[Path, ...], override: bool) -> int:

@@ -21,7 +21,7 @@ FLOORS = [
     "spec layout pictures volumes data metrics statistics",
     "simulation blocks layers method attribute_fusion shallow protocol dataset "
     "manifest patterns splits sources store cache_folder encoders results contest significance "
-    "subgroups representations monotonicity captions tables published report score_table "
+    "subgroups representations monotonicity captions tables published report score_table answers "
     "differences drawing planes summary variant_tables variant_figures request search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
@@ -31,7 +31,7 @@ FLOORS = [
     "complexity_tables",
     "figures pattern_figure oddities preparation outlook reporting comparing checking page session "
     "variants ablation sensitivity tuning search_results search_figures tuning_report importance "
-    "cli __main__",
+    "predicting cli __main__",
 ]
 PLACES = {
     unit: (level, place)
@@ -51,7 +51,7 @@ TORCH = (
     "representing peak_memory blocks layers method attribute_fusion shallow encoders methods "
     "conformance "
     "inference complexity table4 tensor_files resume batches optimiser engine runner planning "
-    "complexity_tables"
+    "complexity_tables predicting"
 )
 
 
