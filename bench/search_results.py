@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -154,7 +154,7 @@ def _stored(study: StudyFolder, record: Mapping[str, Any], storage: str | None) 
             "--storage"
         )
     place = JOURNAL if record["storage"] == JOURNAL else str(storage)
-    return Search.from_json(record, study, place)
+    return replace(Search.from_json(record, study, place), stored_as=record["name"])
 
 
 def by_table(results: Sequence[SearchResult]) -> dict[tuple[str, str], list[SearchResult]]:

@@ -58,10 +58,13 @@ class Search:
     study: StudyFolder
     context: Mapping[str, Any]  # what a run needs beside its specification
     storage: str = JOURNAL
+    stored_as: str = ""  # the name that it was stored under, which an edit since may not give
 
     @cached_property
     def name(self) -> str:
         """Its name in the store: what it searches, and a hash of all that decides its trials."""
+        if self.stored_as:
+            return self.stored_as
         where = f"f{self.fold}" if self.fold is not None else "all"
         stem = f"{self.row}-{self.dataset}-{self.protocol}-{where}".replace(":", "+")
         what = {

@@ -210,6 +210,17 @@ def test_a_finished_search_shows_its_importances_and_which_method_needs_tuning(
     assert "tunable" not in out
 
 
+def test_a_search_is_read_though_its_hash_would_be_another_now() -> None:
+    assert call("tune", *ONE_FOLD, "--trials", "3") == 0
+    before = trials()
+    (record,) = Path("results/tuning/searches").glob("*.json")
+    stored = json.loads(record.read_text())
+    stored["cells"][0]["spec"]["recipe"]["patience"] += 1  # as a new default of ours would
+    record.write_text(json.dumps(stored))
+    assert trials() == before
+    assert len(list(record.parent.glob("*.journal"))) == 1
+
+
 def test_too_few_trials_have_no_importance_but_a_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
