@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def write_xlsx(path: Path, rows: Sequence[dict[str, object]]) -> None:
 def picture(path: Path, value: int, size: tuple[int, int] = (12, 10)) -> None:
     """Write a picture of noise about a grey value."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(value).integers(0, 60, (size[1], size[0], 3))
+    seed = zlib.crc32(path.name.encode())
+    noise = np.random.default_rng(seed).integers(0, 60, (size[1], size[0], 3))
     Image.fromarray((noise + value).clip(0, 255).astype(np.uint8)).save(path)
 
 
@@ -132,5 +134,24 @@ def kidney(folder: Path) -> Path:
         "  report: {report: report}\n"
         "  laboratory: {vector: [creatinine, haemoglobin]}\n"
         "  history: {table: {smoker: {y: 'yes', n: 'no'}}}\n"
+    )
+    return manifest
+
+
+def reported(folder: Path) -> Path:
+    """Write pictures and free-text reports; return the manifest."""
+    rows: list[dict[str, object]] = []
+    for k in range(N_CASES):
+        picture(folder / "photos" / f"photo{k}.png", 90 if k % 2 else 50)
+        side = ("left", "right")[k // 2 % 2]
+        report = f'"Lesion of the {side} hand, {("smooth", "irregular")[k % 3 // 2]} border."'
+        rows.append({"photo": f"photo{k}", "label": "ab"[k % 2], "report": report})
+    write_csv(folder / "reports.csv", rows)
+    manifest = folder / "hands.yaml"
+    manifest.write_text(
+        "table: reports.csv\ncase: photo\nlabel: label\nn_folds: 3\n"
+        "modalities:\n"
+        "  photo: {image: 'photos/{case}.png', size: 16}\n"
+        "  report: {report: report}\n"
     )
     return manifest

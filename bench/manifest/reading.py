@@ -110,8 +110,8 @@ def _compose(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise BadConfig(f"the manifest {path} cannot be read ({reason})") from None
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         root = loader.get_single_node()
         _check_tree(root, path)
         value = loader.construct_document(root) if root is not None else None
@@ -120,8 +120,6 @@ def _compose(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "too deep or with odd letters"
         raise BadConfig(f"{path}{line}: not YAML ({problem}); mend that line") from None
-    finally:
-        loader.dispose()
     if root is None or not isinstance(value, dict):
         raise BadConfig(f"{path}: a manifest is a mapping of keys, table: cases.csv and so on")
     return root, {str(key): each for key, each in value.items()}
