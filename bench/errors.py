@@ -18,6 +18,10 @@ class BadData(BenchError):
     """A dataset whose files or cells cannot be read as promised."""
 
 
+class Damaged(BadData):
+    """A file of the store that is cut off or has changed since it was written; one run's fault."""
+
+
 class BadConfig(BenchError):
     """A configuration key or value that is not allowed."""
 

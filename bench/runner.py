@@ -535,8 +535,7 @@ def _shallow(folder: RunFolder, material: Material, context: Context, hooks: Hoo
     hooks.report(1.0)
     state = {f"method.{name}": array for name, array in method.state().items()}
     state |= {f"features.{name}": array for name, array in extractor.state().items()}
-    with folder.atomic_path("checkpoint.npz") as path, path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **state)
+    folder.write_arrays("checkpoint.npz", state)
     counts = {"n_parameters": 0, "n_trainable": 0, "n_models": 1}
     fitted = Shallow(method, extractor, counts)
     return replace(fitted, facts=counts | validation_facts(material, fitted.validate(material)))
@@ -556,8 +555,7 @@ def case_weight(label: np.ndarray, *, balanced: bool) -> np.ndarray:
 
 
 def _load_shallow(folder: RunFolder, material: Material, context: Context) -> Shallow:
-    with np.load(folder.path_of("checkpoint.npz"), allow_pickle=False) as saved:
-        state = dict(saved)
+    state = folder.read_arrays("checkpoint.npz")
 
     def below(prefix: str) -> dict[str, np.ndarray]:
         return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

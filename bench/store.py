@@ -18,6 +18,7 @@ once or not at all, which holds on a shared file system too. Nothing is pickled.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -27,7 +28,7 @@ import shutil
 import socket
 import threading
 import time
-import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -35,7 +36,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from bench.errors import BadData, BadRequest, Claimed, ClaimLost
+from bench.errors import BadData, BadRequest, Claimed, ClaimLost, Damaged
 from bench.spec import RunSpec, digest
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ AVAILABILITY = "availability.parquet"
 RESUME, RESUME_BEFORE = "resume.pt", "resume.previous.pt"  # checkpoints inside a training
 RESUME_LOG = "resume.json"  # how often they were needed, and what was wrong with them
 REPRESENTATIONS = "representations.npz"
+
+CHECKSUM = "checksum"  # key in JSON and in the metadata of parquet; archives have their own
 
 HEARTBEAT_SECONDS = 10.0  # a run may beat at every step; it is written this often
 PULSE_SECONDS = 60.0  # and at least this often, by a thread, however long a step takes
@@ -124,9 +127,19 @@ def _explained(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _json_bytes(value: object) -> bytes:
-    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Write a mapping as JSON that ends with its checksum: a changed digit would read as well."""
+    plain = {key: each for key, each in _plain(value).items() if key != CHECKSUM}
+    text = json.dumps(
+        plain | {CHECKSUM: _checksum(plain)}, indent=1, ensure_ascii=False, allow_nan=False
+    )
     return (text + "\n").encode()
+
+
+def _checksum(value: object) -> str:
+    """Return eight hex digits that change with any change of a plain value."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def _plain(value: object) -> Any:
@@ -154,19 +167,23 @@ def _read_bytes(path: Path) -> bytes:
         ) from error
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, delete: str = "its folder") -> dict[str, Any]:
     try:
         value = json.loads(_read_bytes(path))
     except ValueError as error:  # wrong JSON or wrong UTF-8
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, str(error), delete) from error
     if not isinstance(value, dict):
-        raise _damaged(path, f"a {type(value).__name__} instead of a mapping")
+        raise _damaged(path, f"a {type(value).__name__} instead of a mapping", delete)
+    wanted = value.pop(CHECKSUM, None)  # a file written by hand has none
+    if wanted is not None and wanted != _checksum(value):
+        raise _damaged(path, "its checksum is another", delete)
     return value
 
 
-def _damaged(path: Path, what: str) -> BadData:
-    return BadData(
-        f"{str(path)!r} is damaged: {what}; delete its folder to have it written once more"
+def _damaged(path: Path, what: str, delete: str = "its folder") -> Damaged:
+    what = " ".join(what.split())
+    return Damaged(
+        f"{str(path)!r} is damaged: {what}; delete {delete} to have it written once more"
     )
 
 
@@ -371,16 +388,22 @@ def _predictions_table(frame: pd.DataFrame) -> pa.Table:
 def _write_parquet(path: Path, table: pa.Table) -> None:
     import pyarrow.parquet as pq
 
+    table = table.replace_schema_metadata({CHECKSUM: _layout_checksum(table.schema, len(table))})
     with _explained(path), atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+
+
+def _layout_checksum(schema: pa.Schema, n_rows: int) -> str:
+    """Return the checksum of what the checksums of the pages leave out: columns and rows."""
+    columns = [[each.name, str(each.type)] for each in schema]
+    return _checksum([columns, n_rows])
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
     import pyarrow as pa
 
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    # pandas' own metadata holds versions: equal frames should give equal bytes
-    _write_parquet(path, table.replace_schema_metadata(None))
+    # pandas' own metadata, which holds versions, is left out: equal frames should give equal bytes
+    _write_parquet(path, pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -389,9 +412,41 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
     content = _read_bytes(path)
     try:
-        return pq.ParquetFile(pa.BufferReader(content)).read().to_pandas()
-    except (pa.ArrowException, OSError) as error:
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            table = file.read()
+        wanted = (table.schema.metadata or {}).get(CHECKSUM.encode())  # older files have none
+        if wanted not in (None, _layout_checksum(table.schema, len(table)).encode()):
+            raise ValueError("its columns or rows are others")
+        return table.replace_schema_metadata(None).to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
+
+
+# --- arrays -----------------------------------------------------------------------------------
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    import numpy as np
+
+    names = np.array(_checksum(list(arrays)))  # a list that is cut short would read as well
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **{CHECKSUM: names, **arrays})
+    atomic_write(path, buffer.getbuffer())
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    content = io.BytesIO(_read_bytes(path))
+    try:
+        with np.load(content, allow_pickle=False) as saved:  # looks at each one's checksum
+            arrays = dict(saved)
+        wanted = arrays.pop(CHECKSUM, None)  # older files have none
+        if wanted is not None and str(wanted) != _checksum(list(arrays)):
+            raise ValueError("not all of its arrays are there")
+    except Exception as error:  # a damaged archive provokes many kinds
+        raise _damaged(path, str(error)) from error
+    return arrays
 
 
 # --- folders ----------------------------------------------------------------------------------
@@ -652,19 +707,12 @@ class RunFolder:
         Raises:
             ValueError: the run is not done.
         """
-        import numpy as np
-
         status = self.status()
         if status["state"] != "done":
             raise ValueError(f"only a finished run keeps representations, {self.path.name} is not")
         if arrays:
             both = {**self.representations(), **arrays}
-            with (
-                _explained(self.path / REPRESENTATIONS),
-                self.atomic_path(REPRESENTATIONS) as path,
-                path.open("wb") as file,
-            ):
-                np.savez_compressed(file, allow_pickle=False, **both)
+            _write_arrays(self.path / REPRESENTATIONS, both)
         names = dict.fromkeys([*status.get("representations", []), *conditions])
         self._write(STATUS, {**status, "representations": list(names)})
 
@@ -674,16 +722,21 @@ class RunFolder:
         Raises:
             BadData: the file is damaged; names it.
         """
-        import numpy as np
-
         path = self.path / REPRESENTATIONS
-        if not path.is_file():
-            return {}
-        try:
-            with np.load(path, allow_pickle=False) as saved:
-                return dict(saved)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise _damaged(path, str(error)) from error
+        return _read_arrays(path) if path.is_file() else {}
+
+    def write_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write arrays by their names; nothing is pickled."""
+        self._refuse_done()
+        _write_arrays(self.path / name, arrays)
+
+    def read_arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read arrays by their names.
+
+        Raises:
+            BadData: the file is missing or damaged; names it.
+        """
+        return _read_arrays(self.path / name)
 
     def write_availability(self, frame: pd.DataFrame) -> None:
         """Write who has what: `case`, `part`, `condition`, a column per modality and attribute."""
@@ -855,7 +908,7 @@ class StudyFolder:
         Raises:
             BadData: the file is missing or damaged; names it.
         """
-        return _read_json(self.path / name)
+        return _read_json(self.path / name, "that file")
 
     def run(self, spec: RunSpec) -> RunFolder:
         """Return the folder of a run, which need not be there."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bench.errors import BadData
+from bench.errors import Damaged
 from bench.store import atomic_write
 
 
@@ -33,7 +33,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
     """Read what `save_tensors` wrote.
 
     Raises:
-        BadData: the file is missing, cut off, changed, or holds more than tensors; names it.
+        Damaged: the file is missing, cut off, changed, or holds more than tensors; names it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -43,6 +43,6 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:
         return torch.load(path, device, weights_only=True)
     except Exception as error:  # whatever a file that is no such archive provokes
         reason = " ".join(str(error).split())[:160]
-        raise BadData(
+        raise Damaged(
             f"{str(path)!r} is damaged: {reason}; delete its folder to have it written once more"
         ) from error

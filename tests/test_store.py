@@ -311,6 +311,34 @@ def test_damaged_predictions_and_unknown_states_are_named(run: RunFolder) -> Non
         _ = run.state
 
 
+@pytest.mark.parametrize("name", ["predictions.parquet", "cases.parquet", "note.json", "x.npz"])
+def test_no_flipped_bit_of_a_stored_file_goes_unseen(run: RunFolder, name: str) -> None:
+    def read() -> Any:
+        if name.endswith("parquet"):
+            return run.read_frame(name).to_dict("list")
+        if name.endswith("npz"):
+            return {key: value.tolist() for key, value in run.read_arrays(name).items()}
+        return run.read_json(name)
+
+    run.write_predictions(frame("0", "01"))
+    run.write_frame("cases.parquet", pd.DataFrame({"case": ["a"], "group": [3], "age": [0.5]}))
+    run.write_json("note.json", {"score": 0.8125, "n": 3, "words": ["ä", None]})
+    run.write_arrays("x.npz", {"weight": np.arange(4.0), "names": np.array(["a", "bc"])})
+    path, whole = run.path_of(name), read()
+    content = path.read_bytes()
+    n_seen = 0
+    for place in range(len(content)):
+        bit = 1 << place % 8
+        path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+        try:
+            found = read()
+        except BadData:
+            n_seen += 1
+        else:
+            assert {key: found[key] for key in whole if key in found} == whole, (place, bit)
+    assert n_seen > len(content) / 4
+
+
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file, not a folder")
     study = StudyFolder(tmp_path / "results", "main")
