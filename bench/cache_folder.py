@@ -23,6 +23,7 @@ FILES = {
     "pictures": f"*{ROWS_SUFFIX}",  # decoded pictures and volumes, a file per modality
     "tokens": f"*/*{PART_SUFFIX}",  # of frozen image encoders, a folder per encoder
     "text": f"*/*{PART_SUFFIX}",  # of sentences, a folder per language model
+    "answers": f"*/*{PART_SUFFIX}",  # about reports, a folder per instruction model
     "statistics": "*.json",  # of tests that take long, a file per comparison
 }
 

@@ -20,7 +20,7 @@ FLOORS = [
     "errors seeds availability plugin_file",
     "spec layout pictures volumes data metrics statistics",
     "simulation blocks layers method attribute_fusion shallow protocol dataset "
-    "manifest patterns splits sources store cache_folder encoders results contest significance "
+    "patterns splits sources store cache_folder clauses encoders free_text manifest results contest significance "
     "subgroups representations monotonicity captions tables published report score_table answers "
     "differences drawing planes summary variant_tables variant_figures request search_space ledger",
     "methods datasets protocols",

@@ -123,7 +123,7 @@ class LanguageModel:
     def _model(self) -> Any:
         from transformers import AutoModel
 
-        with _quiet():
+        with quiet():
             try:
                 model = AutoModel.from_pretrained(
                     self.folder, local_files_only=True, trust_remote_code=False
@@ -178,7 +178,7 @@ def _token_at_the_beginning(folder: Path, tokenizer: Any) -> int | None:
 def _class_tokenizer(folder: Path) -> Callable[[str], Sentence]:
     from transformers import AutoTokenizer
 
-    with _quiet():
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
@@ -208,7 +208,7 @@ def _alike(sentences: Sequence[Sentence]) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the reports and progress bars of transformers."""
     from transformers.utils import logging
 
