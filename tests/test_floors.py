@@ -19,10 +19,11 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 FLOORS = [
     "errors seeds availability plugin_file",
     "spec layout pictures volumes data metrics statistics",
-    "simulation blocks layers method attribute_fusion shallow protocol dataset "
-    "patterns splits sources store cache_folder clauses encoders free_text manifest results contest significance "
-    "subgroups representations monotonicity captions tables published report score_table answers "
-    "differences drawing planes summary variant_tables variant_figures request search_space ledger",
+    "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
+    "sources store cache_folder clauses encoders free_text manifest results contest "
+    "significance subgroups representations monotonicity captions tables published report "
+    "score_table answers differences drawing planes summary variant_tables variant_figures "
+    "request search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
