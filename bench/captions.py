@@ -74,12 +74,13 @@ def repeats_sentence(repeats: Sequence[Repeat]) -> str:
     folds, seeds = {fold for fold, _ in repeats}, {seed for _, seed in repeats}
     if len(repeats) == 1:
         return f"One repeat ({repeat_name(repeats[0])}): no spread."
-    grid = f" ({_count(len(folds), 'fold')} x {_count(len(seeds), 'seed')})"
+    grid = f" ({counted(len(folds), 'fold')} x {counted(len(seeds), 'seed')})"
     is_grid = len(repeats) == len(folds) * len(seeds)
     return f"Mean ± sample SD over {len(repeats)} repeats{grid if is_grid else ''}."
 
 
-def _count(n: int, word: str) -> str:
+def counted(n: int, word: str) -> str:
+    """Write a number with its word: `1 seed`, `3 seeds`."""
     return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
@@ -106,7 +107,7 @@ def worst_sentence(metrics: Sequence[str]) -> str:
 
 def common_cases_sentence(n_cases: int) -> str:
     """Say that a table is restricted."""
-    return f"Restricted to the {_count(n_cases, 'case')} that every column has."
+    return f"Restricted to the {counted(n_cases, 'case')} that every column has."
 
 
 def cases_sentence(rows: Sequence[RowRuns], counts: Iterable[int]) -> str:
@@ -114,7 +115,7 @@ def cases_sentence(rows: Sequence[RowRuns], counts: Iterable[int]) -> str:
     n_cases = len(cases_scored(run for row in rows for run in row.done))
     differ = len({n for n in counts if n}) > 1
     note = "; the columns have different cases, compare rows within a column" if differ else ""
-    return f"{_count(n_cases, 'test case')} in all, n per column{note}."
+    return f"{counted(n_cases, 'test case')} in all, n per column{note}."
 
 
 def columns_sentence(conditions: Mapping[str, str]) -> str:
@@ -144,7 +145,7 @@ def gaps_sentences(rows: Sequence[RowRuns], columns: Sequence[LayoutColumn]) -> 
     n_passed = sum(passed.values())
     if n_passed:
         said = "; ".join(f"{n} {where}" for where, n in passed.items() if n)
-        turns = _count(n_passed, "turn")
+        turns = counted(n_passed, "turn")
         sentences.append(
             f"The draw is not completely at random: {turns} fell on a case's last cell and passed "
             f"to another case ({said})."
@@ -193,7 +194,7 @@ def budget_sentence(rows: Sequence[RowRuns], preset: str) -> str:
 
     def say(run: RunResult) -> str:
         recipe = run.spec["recipe"]
-        sizes = f"d_model {recipe['d_model']}, {_count(recipe['epochs'], 'epoch')}"
+        sizes = f"d_model {recipe['d_model']}, {counted(recipe['epochs'], 'epoch')}"
         return f"{sizes}, batches of {recipe['batch_size']}"
 
     name = f" (preset {preset})" if preset else ""
@@ -314,7 +315,7 @@ def outcome_sentence(row: RowRuns, repeats: Sequence[Repeat]) -> str:
     said = "; ".join(
         f"{text} (" + "; ".join(map(repeat_name, which)) + ")" for text, which in outcomes.items()
     )
-    return f"{len(row.done)} of {_count(len(repeats), 'repeat')}: {said}."
+    return f"{len(row.done)} of {counted(len(repeats), 'repeat')}: {said}."
 
 
 def outcome(run: RunResult) -> str:

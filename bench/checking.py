@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.captions import SELECTION, listed, repeat_name
+from bench.captions import SELECTION, counted, listed, repeat_name
 from bench.layout import Layout
 from bench.reporting import Asked, layouts_with_runs
 from bench.results import RowRuns, RunResult, rows_of, runs_of
@@ -254,7 +254,7 @@ def _leaking(runs: Iterable[RunResult]) -> Iterator[str]:
         seen = set(frame.loc[frame["part"] != "test", "case"].astype(str))
         both = seen & {case for cases, _, _ in run.parts.values() for case in cases.tolist()}
         if both:
-            yield f"{_name(run)}: {len(both)} test cases are in training or validation"
+            yield f"{_name(run)}: {counted(len(both), 'test case')} also in training or validation"
 
 
 def _name(run: RunResult) -> str:

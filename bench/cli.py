@@ -508,7 +508,9 @@ def status(study: str, out: Path) -> int:
 @click.option("--monotonicity", is_flag=True, help="list where more scores worse")
 @click.option("--digits", type=click.IntRange(0, 9), help="after the point")
 @click.option("--published", is_flag=True, help="the papers' printed cells below")
+@click.option("--report", "report_name", default="", help="what makes the tables, one of yours too")
 @_claim_options
+@_plugin_options
 def table(
     study: str,
     out: Path,
@@ -517,16 +519,20 @@ def table(
     condition: tuple[str, ...],
     weight: tuple[str, ...],
     weights: Path | None,
+    report_name: str,
+    include: tuple[Path, ...],
+    override: bool,
     **flags: Any,
 ) -> int:
     """Print the tables of a study from its stored predictions."""
     from bench.report import ReportOptions, weights_of
-    from bench.reporting import metrics_of, print_study
+    from bench.reporting import MadeBy, metrics_of, print_study
 
     claim, shown = _claim(**flags)
     probabilities = weights_of(weight, weights)
     options = ReportOptions(metrics_of(metric), weights=probabilities, claim=claim, **shown)
-    print_study(_study(out, study), output, options, condition)
+    made_by = MadeBy(report_name, include, override)
+    print_study(_study(out, study), output, options, condition, made_by)
     return 0
 
 

@@ -28,6 +28,8 @@ from bench.statistics import (
     WEIGHTED,
     compare_methods,
     corrected_resampled_t,
+    mcnemar,
+    paired_delong,
     probability_of_superiority,
     resample_cases,
     sign_flip,
@@ -36,10 +38,12 @@ from bench.statistics import (
 )
 from bench.store import atomic_write
 
-ON_CASES = ("obuchowski-rockette", "bootstrap")  # they read predictions of one split
+OF_TWO_MODELS = ("delong", "mcnemar")  # about one training each, not about training again
+ON_CASES = ("obuchowski-rockette", "bootstrap", *OF_TWO_MODELS)  # predictions of one split
 TESTS = (*ON_CASES, "corrected-t", "signed-rank", "sign-flip", "wilcoxon-subsets")
 BY_BOOTSTRAP = ("BACC", "F1", "ECE")  # scores that a jackknife does not suit
 WEIGHTED_NAMES = {"BACC": "balanced ACC", "F1": "macro F1"}  # where they differ from ours
+OF_METRIC = {"mcnemar": ("McNemar's test", "ACC"), "delong": ("DeLong's test", "AUC")}
 N_RESAMPLES = 10_000
 NAN = math.nan
 
@@ -61,7 +65,7 @@ class Outcome:
     interval: tuple[float, float]  # of confidence 1 - alpha; NaN: the test gives none
     p: float  # two-sided, not adjusted; NaN: not tested
     p_superior: float  # share of repeats in which the first is the better one, ties half
-    n: int  # units: seeds, folds, or columns
+    n: int  # units: seeds, folds, columns, or cases
     paired: bool = True  # whether repeat r of both shares its seed
     reason: str = ""  # why it is not tested
 
@@ -213,6 +217,8 @@ def outcome_of(contest: Contest, test: str, *, alpha: float = 0.05) -> Outcome:
         test: a name of `TESTS` that fits the design.
         alpha: one minus the confidence of the interval.
     """
+    if test in OF_TWO_MODELS:
+        return _of_two_models(contest, test, alpha)
     if test in ON_CASES:
         return _on_cases(contest, test, alpha)
     if test == "wilcoxon-subsets":
@@ -295,6 +301,39 @@ def _on_cases(contest: Contest, test: str, alpha: float) -> Outcome:
     p, low, high = (kept if is_slow else _computed)(asked, _predictions(contest))
     why_nan = "the cases or their scores do not vary enough to tell"
     return _tested(effect, p, (low, high), why_nan)
+
+
+def _of_two_models(contest: Contest, test: str, alpha: float) -> Outcome:
+    """Compare one trained model with one other on the cases of one column."""
+    a, b = contest.scores
+    effect = _effect(contest, a, b, paired=contest.paired)
+    why_not = _no_two_models(contest, test) or effect.reason or _unlike(contest)
+    if why_not:
+        return replace(effect, n=0, reason=why_not)
+    label, first, second = _predictions(contest)
+    effect = replace(effect, n=len(label))
+    first, second = first[0, 0], second[0, 0]  # (N, K)
+    if test == "mcnemar":
+        right, other = (proba.argmax(1) == label for proba in (first, second))
+        found = mcnemar(int((right & ~other).sum()), int((other & ~right).sum()))
+        return _tested(effect, found.p, (NAN, NAN), "")
+    delong = paired_delong(first[:, 1], second[:, 1], label == 1, alpha=alpha)
+    why_nan = "the cases or their scores do not vary enough to tell"
+    return _tested(effect, delong.p, delong.interval, why_nan)
+
+
+def _no_two_models(contest: Contest, test: str) -> str:
+    """Say why a test of two models does not apply; empty if it does."""
+    name, metric = OF_METRIC[test]
+    if contest.metric.name != metric:
+        return f"{name} is a test of {metric}"
+    n = max(len(each) for each in contest.repeats)
+    if n > 1:
+        return f"{name} compares one trained model with one other, and these rows have {n} repeats"
+    _, _, proba = _parts(contest, contest.places[0])[0]
+    if test == "delong" and proba.shape[1] != 2:
+        return f"{name} is a test of two classes, and these are {proba.shape[1]}"
+    return ""
 
 
 Asked = tuple[str, str, bool, float]  # test, metric, whether seeds are paired, alpha

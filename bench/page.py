@@ -113,7 +113,7 @@ def write_report(
     Args:
         folder: where the study lies.
         options: what is wanted of tables and figures.
-        include: the user's own figures.
+        include: the user's own tables and figures.
 
     Returns:
         The files, the page first.
@@ -127,6 +127,7 @@ def write_report(
     options = replace(options, preset=asked.budget, leaks=leaks_of(folder, results))
     target = folder.create().reports_path
     built = tables_of(results, layouts, options)
+    built += _own_tables(results, layouts, options, include)
     figures = _figures(include)
     drawings = list(_drawings(results, layouts, options, figures))
     files = [*_write_tables(built, target)]
@@ -151,6 +152,26 @@ def _drawings(
             counts[drawing.name] += 1
             n = counts[drawing.name]  # tables that differ in their law alone share a title
             yield drawing if n == 1 else replace(drawing, name=f"{drawing.name}-{n}")
+
+
+def _own_tables(
+    results: Sequence[RunResult],
+    layouts: Sequence[Layout],
+    options: ReportOptions,
+    include: Sequence[Path],
+) -> list[Table]:
+    """Make the tables of the user's plugins, of every layout that they are for."""
+    registry, built_in = Registry(include), Registry().names("report")
+    own = (
+        registry.load("report", name) for name in registry.names("report") if name not in built_in
+    )
+    return [
+        plugin().build(results, layout, options)
+        for plugin in own
+        if not issubclass(plugin, Figure)
+        for layout in layouts
+        if layout.kind in (plugin.kinds or (layout.kind,))
+    ]
 
 
 def _figures(include: Sequence[Path]) -> dict[str, type[Figure]]:
@@ -233,7 +254,7 @@ def _lead(results: Sequence[RunResult]) -> str:
     others = [f"{states[name]} {name}" for name in ("failed", "skipped", "running", "pending")]
     said = ", ".join([f"{states['done']} finished", *(each for each in others if each[0] != "0")])
     return (
-        f"{len(rows)} rows on {captions.listed(sorted(datasets))}: {said}."
+        f"{captions.counted(len(rows), 'row')} on {captions.listed(sorted(datasets))}: {said}."
         if datasets
         else "No run was ever begun."
     )
@@ -308,7 +329,7 @@ def _said(environments: Sequence[Mapping[str, Any]], say: Any) -> Iterator[str]:
     """Say what the environments have, with the number of runs where they differ."""
     counts = Counter(said for each in environments if (said := say(each)))
     for said, n in counts.items():
-        yield f"{said} ({n} runs)" if len(counts) > 1 else said
+        yield f"{said} ({captions.counted(n, 'run')})" if len(counts) > 1 else said
 
 
 def _versions(environment: Mapping[str, Any]) -> str:
@@ -320,7 +341,7 @@ def _hardware(environment: Mapping[str, Any]) -> str:
     device = environment.get("device_name") or environment.get("device")
     threads = environment.get("threads")
     parts = [environment.get("platform"), device and f"device {device}"]
-    parts += [threads and f"{threads} threads of the processor"]
+    parts += [threads and f"{captions.counted(threads, 'thread')} of the processor"]
     return ", ".join(str(part) for part in parts if part)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.answers import Answered
 from bench.availability import long_subset_name, subset_name
+from bench.captions import counted
 from bench.data import Dataset, Split
 from bench.encoders import Preprocessor
 from bench.encoders.preprocessing import TableStatistics, VectorStatistics
@@ -298,8 +299,8 @@ def _header(
         "new cases": f"{dataset.n_cases} of {dataset.name}",
         "patterns of the new cases": _counted(new, names),
         "patterns that no training case had": _counted({each: new[each] for each in unseen}, names),
-        "named as training or validation cases": f"{_n_known(folder, dataset)} cases",
-        "without any modality": f"{new.get((), 0)} cases, not predicted",
+        "named as training or validation cases": counted(_n_known(folder, dataset), "case"),
+        "without any modality": f"{counted(new.get((), 0), 'case')}, not predicted",
     }
 
 

@@ -97,6 +97,7 @@ class Report(ABC):
 
     name: ClassVar[str]
     display_name: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ()  # of layouts it is for; empty: any
 
     @abstractmethod
     def build(

@@ -47,6 +47,32 @@ def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class MadeBy:
+    """The plugin that makes tables, and where a user's own are looked for."""
+
+    name: str = ""  # empty: by the kind of each layout
+    include: tuple[Path, ...] = ()
+    override: bool = False
+
+    def plugin(self, name: str) -> type[Report]:
+        """Load a plugin of tables.
+
+        Raises:
+            UnknownName: no report has this name.
+            BadRequest: it draws figures.
+        """
+        from bench.registry import Registry
+
+        found = Registry(self.include, override=self.override).load("report", name)
+        if issubclass(found, Figure):
+            raise BadRequest(f"{name} draws figures and makes no table; say `bench figure {name}`")
+        return found
+
+
+OWN = MadeBy()
+
+
+@dataclass(frozen=True)
 class Asked:
     """What was ever asked of a study, in the order of asking."""
 
@@ -77,6 +103,7 @@ def print_study(
     output: str,
     options: ReportOptions = DEFAULTS,
     conditions: Sequence[str] = (),
+    made_by: MadeBy = OWN,
 ) -> None:
     """Print the tables of all that was ever asked of a study.
 
@@ -85,12 +112,13 @@ def print_study(
         output: the format.
         options: what is wanted of each table.
         conditions: the columns wanted, in order; empty: all.
+        made_by: the plugin of the tables.
 
     Raises:
         BenchError: what is wanted does not fit the study.
     """
     check_format(output)
-    print_tables(folder, Asked.of(folder), output, options, conditions)
+    print_tables(folder, Asked.of(folder), output, options, conditions, made_by)
 
 
 def print_tables(
@@ -99,13 +127,14 @@ def print_tables(
     output: str,
     options: ReportOptions = DEFAULTS,
     conditions: Sequence[str] = (),
+    made_by: MadeBy = OWN,
 ) -> None:
     """Print the tables of some runs; the arguments are those of `print_study`."""
     check_format(output)
     results = asked.results(folder)
     chosen = layouts_with_runs(asked, results)
     options = replace(options, preset=asked.budget, leaks=leaks_of(folder, results))
-    built = tables_of(results, chosen, options, conditions)
+    built = tables_of(results, chosen, options, conditions, made_by)
     print_built(built, output)
 
 
@@ -169,21 +198,31 @@ def tables_of(
     layouts: Sequence[Layout],
     options: ReportOptions,
     conditions: Sequence[str] = (),
+    made_by: MadeBy = OWN,
 ) -> list[Table]:
-    """Make a table per layout, each with the report of its kind.
+    """Make a table per layout, with the plugin asked for or else the report of its kind.
 
     Raises:
+        UnknownName: no report has the name asked for.
         BenchError: what is wanted fits none of the layouts.
     """
-    from bench.registry import Registry
-
     chosen = _with_column(narrowed(layouts, conditions), results, options.by)
     _check_weights(chosen, options.weights)
-    registry = Registry()
-    reports: dict[str, Report] = {
-        kind: registry.load("report", REPORTS[kind])() for kind in {each.kind for each in chosen}
+    reports = {
+        kind: made_by.plugin(made_by.name or REPORTS[kind])()
+        for kind in dict.fromkeys(each.kind for each in chosen)
     }
-    return [reports[layout.kind].build(results, layout, options) for layout in chosen]
+    built = [
+        reports[layout.kind].build(results, layout, options)
+        for layout in chosen
+        if layout.kind in (reports[layout.kind].kinds or (layout.kind,))
+    ]
+    if chosen and not built:
+        raise BadRequest(
+            f"{made_by.name} is no table for what this study has "
+            f"({', '.join(sorted(reports))}); see `bench info {made_by.name}`"
+        )
+    return built
 
 
 def narrowed(layouts: Sequence[Layout], conditions: Sequence[str]) -> list[Layout]:

@@ -16,7 +16,17 @@ from typing import cast, get_args
 
 import numpy as np
 
-from bench.contest import TESTS, Contest, Entrant, Outcome, Target, choose_test, outcome_of
+from bench.captions import counted
+from bench.contest import (
+    OF_TWO_MODELS,
+    TESTS,
+    Contest,
+    Entrant,
+    Outcome,
+    Target,
+    choose_test,
+    outcome_of,
+)
 from bench.errors import BadRequest, unknown
 from bench.results import Metric, Place
 from bench.statistics import Attainability, adjust, attainability
@@ -29,10 +39,14 @@ NAMES = {
     "obuchowski-rockette": "Obuchowski-Rockette",
     "bootstrap": "two-level bootstrap",
     "corrected-t": "corrected resampled t (Nadeau and Bengio)",
+    "delong": "paired DeLong",
+    "mcnemar": "McNemar (mid-p)",
     "signed-rank": "exact Wilcoxon signed-rank",
     "sign-flip": "sign-flip permutation",
     NO_EVIDENCE: "Wilcoxon signed-rank over the means of columns",
 }
+# by whose smallest p it is known whether a test can reach alpha
+ATTAINED_AS = {NO_EVIDENCE: "signed-rank", "mcnemar": "mcnemar-mid-p"}
 CORRECTIONS = {"none": "no correction", "bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}
 
 
@@ -140,17 +154,31 @@ def family_of(
         (other.row.label, target, contest)
         for other in others
         for target in targets
-        if test != NO_EVIDENCE or len(target.places) > 1
+        if _suits(test, target)
         if (contest := Contest(reference, other, metric, target.places)).is_there
     ]
     found = [
         Comparison(row, target, _attained(each, test, claim, len(contests)))
         for row, target, each in contests
     ]
-    unit = "column" if test == NO_EVIDENCE else "fold" if n_folds > 1 else "seed"
+    unit = _unit(test, n_folds)
     ratio = reference.fold_sizes if test == "corrected-t" and found else None
     family = Family(metric, reference.row.label, test, claim, tuple(found), unit, ratio)
     return replace(family, comparisons=_adjusted(family))
+
+
+def _suits(test: str, target: Target) -> bool:
+    """Say whether a test is about such a target: some are of averages alone, some of columns."""
+    if test == NO_EVIDENCE:
+        return len(target.places) > 1
+    return test not in OF_TWO_MODELS or len(target.places) == 1
+
+
+def _unit(test: str, n_folds: int) -> str:
+    """Say what a test counts."""
+    if test in OF_TWO_MODELS:
+        return "case"
+    return "column" if test == NO_EVIDENCE else "fold" if n_folds > 1 else "seed"
 
 
 def _adjusted(family: Family) -> tuple[Comparison, ...]:
@@ -165,19 +193,19 @@ def _attained(contest: Contest, test: str, claim: Claim, n_comparisons: int) -> 
     if outcome.reason and outcome.n == 0:
         return outcome
     as_papers = test == NO_EVIDENCE
-    name = cast(Test, "signed-rank" if as_papers else test)
+    name = cast(Test, ATTAINED_AS.get(test, test))
     correction: Correction = "none" if as_papers else claim.correction
     attainable = _attainable(name, outcome.n, n_comparisons, claim.alpha, correction)
     if attainable.reachable:
         return outcome
-    return replace(outcome, p=math.nan, reason=_unattainable(attainable, test, contest.n_folds))
+    reason = _unattainable(attainable, test, _unit(test, contest.n_folds))
+    return replace(outcome, p=math.nan, reason=reason)
 
 
-def _unattainable(found: Attainability, test: str, n_folds: int) -> str:
-    unit = "columns" if test == NO_EVIDENCE else "folds" if n_folds > 1 else "seeds"
+def _unattainable(found: Attainability, test: str, unit: str) -> str:
     needed = f"{found.n_needed} are needed" if found.n_needed else "no number of them would do"
     return (
-        f"{NAMES[test]} with {found.n} {unit} gives a corrected p of at least "
+        f"{NAMES[test]} with {counted(found.n, unit)} gives a corrected p of at least "
         f"{found.smallest_adjusted:.3g}; {needed}"
     )
 
@@ -211,8 +239,9 @@ def _said(family: Family) -> str:
     reason = family.shared_reason
     if reason:
         return f"n.t. (not testable) against {family.reference}: {reason}."
-    unit = f"{family.unit}s" if family.test != "obuchowski-rockette" else "seeds and cases"
-    parts = [f"{NAMES[family.test]}, two-sided, unit: {_units(family)}{unit}"]
+    if not family.tested:
+        return f"n.t. (not testable) against {family.reference}: the footnotes say why."
+    parts = [f"{NAMES[family.test]}, two-sided, unit: {_units(family)}"]
     parts += [_details(family)] if _details(family) else []
     parts += [f"reference {family.reference}", _correction(family)]
     parts += [f"alpha {family.claim.alpha:g}"]
@@ -223,7 +252,10 @@ def _units(family: Family) -> str:
     """Say how many units the comparisons have, the range if they differ."""
     counts = {each.outcome.n for each in family.tested}
     low, high = min(counts), max(counts)
-    return f"{low} " if low == high else f"{low} to {high} "
+    said = counted(high, family.unit)
+    if low != high:
+        said = f"{low} to {said}"
+    return f"{said} and cases" if family.test == "obuchowski-rockette" else said
 
 
 def _details(family: Family) -> str:
@@ -231,6 +263,8 @@ def _details(family: Family) -> str:
     if family.ratio is not None:
         train, test = family.ratio
         return f"seeds within a fold averaged, n_test/n_train = {test / train:.3g}"
+    if family.test in OF_TWO_MODELS:
+        return "these two trained models on new cases, not training again"
     if family.test not in ("obuchowski-rockette", "bootstrap"):
         return ""
     designs = {each.outcome.paired for each in family.tested}
@@ -248,9 +282,8 @@ def _correction(family: Family) -> str:
         else ""
     )
     name = CORRECTIONS.get(family.correction, family.correction.capitalize())
-    comparisons = "comparison" if m == 1 else "comparisons"
     over = "in" if family.correction == "none" else "over"
-    return f"{name} {over} {m} {comparisons}{grid} of a metric"
+    return f"{name} {over} {counted(m, 'comparison')}{grid} of a metric"
 
 
 def _legend(families: Iterable[Family]) -> list[str]:

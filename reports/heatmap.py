@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.captions import counted
 from bench.differences import Rows
 from bench.drawing import file_name, score_label, title
 from bench.layout import Layout, LayoutColumn
@@ -109,8 +110,9 @@ def _figure(
     top.set_yticks(range(len(labels)), labels)
     top.tick_params(length=0, labelsize=8, labelbottom=False)
     _draw_dots(below, columns, modalities)
-    counts = " or ".join(map(str, sorted(set(data["repeats"]))))
-    title(figure, heading, f"Means over {counts} repeats. AVG: mean of the columns.")
+    *fewer, most = sorted(set(data["repeats"].tolist()))
+    counts = " or ".join([*map(str, fewer), counted(most, "repeat")])
+    title(figure, heading, f"Means over {counts}. AVG: mean of the columns.")
     return figure
 
 

@@ -136,7 +136,7 @@ def test_predictions_that_are_no_probabilities_are_named(study: StudyFolder) -> 
 
 def test_test_cases_in_training_or_validation_are_named(study: StudyFolder) -> None:
     stored(study, "a", train=("t0", "case1", "v0"))
-    assert "1 test cases are in training or validation" in faults(study)
+    assert "1 test case also in training or validation" in faults(study)
 
 
 def test_two_rules_side_by_side_are_no_fault_if_every_row_has_both(study: StudyFolder) -> None:

@@ -124,7 +124,7 @@ def test_a_single_repeat_is_compared_but_not_tested(
     assert found["AUC", "0", "p"]["text"] == "n.t."
     assert found["AUC", "0", "interval"]["text"] == "-"
     text = " ".join(said(capsys, study, "a", "b").split())
-    assert "Obuchowski-Rockette with 1 seeds gives a corrected p of at least 1; 2 are" in text
+    assert "Obuchowski-Rockette with 1 seed gives a corrected p of at least 1; 2 are" in text
 
 
 def test_a_missing_condition_and_a_failed_side_are_dashes(

@@ -20,19 +20,19 @@ FLOORS = [
     "errors seeds availability plugin_file",
     "spec layout pictures volumes data metrics statistics",
     "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
-    "sources store cache_folder clauses encoders free_text manifest results contest "
-    "significance subgroups representations monotonicity captions tables published report "
-    "score_table answers differences drawing planes summary variant_tables variant_figures "
-    "request search_space ledger",
+    "sources store cache_folder clauses encoders free_text manifest results captions contest "
+    "significance subgroups representations monotonicity tables published report score_table "
+    "answers differences drawing planes summary variant_tables variant_figures request "
+    "search_space ledger",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
     "runner representing reports",
     "executor gpus expectation peak_memory worker executors progress study planning "
     "complexity_tables",
-    "figures pattern_figure oddities preparation outlook reporting comparing checking page session "
-    "variants ablation sensitivity tuning search_results search_figures tuning_report importance "
-    "predicting cli __main__",
+    "figures pattern_figure oddities preparation outlook reporting comparing checking page "
+    "session variants ablation sensitivity tuning search_results search_figures tuning_report "
+    "importance predicting cli __main__",
 ]
 PLACES = {
     unit: (level, place)

@@ -71,7 +71,7 @@ def test_new_cases_need_no_label_and_may_lack_anything(
     best = proba.iloc[:3].to_numpy().argmax(1)
     assert frame["predicted"].tolist()[:3] == [("benign", "malignant")[k] for k in best]
     assert header["new cases"] == "4 of unlabelled"
-    assert header["without any modality"] == "1 cases, not predicted"
+    assert header["without any modality"] == "1 case, not predicted"
     assert header["named as training or validation cases"] == "0 cases"
 
 

@@ -20,7 +20,7 @@ from bench.report import ReportOptions
 from bench.reporting import tables_of
 from bench.results import METRICS, layouts_of, load_results, rows_of, score_grid
 from bench.significance import Claim
-from bench.statistics import compare_methods, weighted_accuracy
+from bench.statistics import compare_methods, mcnemar, paired_delong, weighted_accuracy
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_csv, to_latex, to_markdown
 from tests.command_line import call
@@ -211,7 +211,7 @@ def test_one_row_or_one_repeat_is_not_tested(study: StudyFolder) -> None:
     (table,) = [
         each for each in tables_of(results, layouts_of(results), asked) if len(each.rows) > 1
     ]
-    assert "with 1 seeds gives a corrected p of at least 1; 2 are needed" in caption(table)
+    assert "with 1 seed gives a corrected p of at least 1; 2 are needed" in caption(table)
 
 
 # --- the test by design -----------------------------------------------------------------------
@@ -315,6 +315,102 @@ def test_a_test_that_does_not_fit_the_design_is_refused(study: StudyFolder) -> N
         Claim(alpha=5).checked()
     with pytest.raises(UnknownName, match="no row is named 'x'"):
         build(study, reference="x")
+
+
+# --- one trained model against one other -------------------------------------------------------
+
+
+def two_models(study: StudyFolder, **changes: Any) -> None:
+    trained(study, "a", 3.0, seeds=[0], **changes)
+    trained(study, "b", 0.5, seeds=[0], **changes)
+
+
+def test_mcnemar_counts_the_cases_that_one_model_alone_gets_right(study: StudyFolder) -> None:
+    two_models(study)
+    first, second = entrants(study)
+    right = [
+        each.row.done[0].parts["0"][2].argmax(1) == np.array(LABEL) for each in (first, second)
+    ]
+    counts = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    found = outcome_of(Contest(first, second, METRICS["ACC"], (PLACE,)), "mcnemar")
+    assert found.p == mcnemar(*counts).p
+    assert found.n == N_CASES
+    table = build(study, metrics=("ACC",), test="mcnemar")
+    assert cell(table, "b", "0").marks[-1] == "*"
+    assert (
+        "Test: McNemar (mid-p), two-sided, unit: 80 cases; these two trained models on new cases, "
+        "not training again; reference a; Holm over 2 comparisons of a metric; alpha 0.05."
+    ) in caption(table)
+
+
+def test_delong_compares_two_models_and_gives_an_interval(study: StudyFolder) -> None:
+    two_models(study)
+    first, second = entrants(study, "AUC")
+    found = outcome_of(Contest(first, second, METRICS["AUC"], (PLACE,)), "delong")
+    one, other = (each.row.done[0].parts["0"][2][:, 1] for each in (first, second))
+    expected = paired_delong(one, other, np.array(LABEL) == 1)
+    assert (found.p, found.interval) == (expected.p, expected.interval)
+    assert "Test: paired DeLong, two-sided, unit: 80 cases" in caption(build(study, test="delong"))
+
+
+@pytest.mark.parametrize(
+    ("test", "metric", "said"),
+    [
+        ("mcnemar", "AUC", "McNemar's test is a test of ACC"),
+        ("delong", "ACC", "DeLong's test is a test of AUC"),
+    ],
+)
+def test_a_test_of_two_models_is_for_one_metric(
+    study: StudyFolder, test: str, metric: str, said: str
+) -> None:
+    two_models(study)
+    table = build(study, metrics=(metric,), test=test)
+    assert f"n.t. (not testable) against a: {said}." in caption(table)
+
+
+@pytest.mark.parametrize("test", ["mcnemar", "delong"])
+def test_several_trainings_are_no_two_models(study: StudyFolder, test: str) -> None:
+    trained(study, "a", 3.0)
+    trained(study, "b", 0.5)
+    table = build(study, metrics=("ACC" if test == "mcnemar" else "AUC",), test=test)
+    assert cell(table, "b", "0").p is None
+    said = "compares one trained model with one other, and these rows have 3 repeats."
+    assert said in caption(table)
+
+
+def test_rows_that_cannot_be_tested_for_different_reasons_say_so_each(study: StudyFolder) -> None:
+    trained(study, "a", 3.0, seeds=[0])
+    trained(study, "b", 0.5, seeds=[0, 1])
+    finished(study, binary({"0": ACC_100_AUC_100}, first_case=200), method="c")
+    table = build(study, test="delong")
+    assert "n.t. (not testable) against a: the footnotes say why." in caption(table)
+    assert "these rows have 2 repeats" in notes_of(table, row(table, "b"))
+    assert "different cases" in notes_of(table, row(table, "c"))
+
+
+def test_delong_is_a_test_of_two_classes(study: StudyFolder) -> None:
+    frame = drawn(1.0, 0, conditions=("0",)).assign(p_2=0.0)
+    for method in "ab":
+        finished(study, frame, method=method)
+    assert "a test of two classes, and these are 3" in caption(build(study, test="delong"))
+
+
+def test_delong_and_mcnemar_look_at_one_split(study: StudyFolder) -> None:
+    in_folds(study, "a", [ACC_50_AUC_75, ACC_50_AUC_75])
+    in_folds(study, "b", [ACC_50_AUC_75, ACC_50_AUC_75])
+    with pytest.raises(BadRequest, match="say --test corrected-t"):
+        build(study, test="mcnemar")
+
+
+def test_ties_between_cases_count_half_in_score_and_test(study: StudyFolder) -> None:
+    tied = [0.2, 0.6, 0.6, 0.9]  # of labels 0 0 1 1: one pair of four is tied, hence 7/8
+    for seed in range(2):
+        finished(study, binary({"0": ACC_100_AUC_100}), method="a", seed=seed)
+        finished(study, binary({"0": tied}), method="b", seed=seed)
+    found = cell(build(study), "b", "0")
+    assert found.value == 87.5
+    assert found.p is not None
+    assert found.p > 0.05
 
 
 # --- what cannot be told ----------------------------------------------------------------------
