@@ -451,16 +451,25 @@ def check_plugin(name: str, include: tuple[Path, ...], override: bool) -> int:
 @app.command()
 @click.argument("kind")
 @click.argument("name")
-@click.option("--folder", type=PATH, default=".", show_default=True, help="where to write it")
-def new(kind: str, name: str, folder: Path) -> int:
-    """Write a working plugin and its test, to be changed: `bench new method NAME`."""
+@click.option("--folder", type=PATH, help="where to write it; default: here, or beside the data")
+def new(kind: str, name: str, folder: Path | None) -> int:
+    """Write a first version: `bench new method NAME`, or `bench new dataset FOLDER` of your data.
+
+    Of a folder with a table, pictures and volumes a YAML file is proposed; nothing is overwritten.
+    """
+    if kind == "dataset":
+        from bench.manifest.proposal import new_dataset
+        from bench.registry import Registry
+
+        print(new_dataset(Path(name), folder, Registry().names("dataset")))
+        return 0
     from bench.scaffold import new_method
 
     if kind != "method":
         raise BadRequest(
-            f"`bench new` writes a method, got {kind!r}; say `bench new method {name}`"
+            f"`bench new` writes a method or a dataset, got {kind!r}; say `bench new method {name}`"
         )
-    for path in new_method(name, folder):
+    for path in new_method(name, folder or Path()):
         print(path)
     return 0
 

@@ -58,7 +58,7 @@ def skin(folder: Path, change: Callable[[list[dict[str, object]]], None] | None 
         rows.append(
             {
                 "lesion": f"lesion{k}",
-                "patient": f"p{k // 2 * 2 + k % 2}",
+                "patient": f"p{k // 4 * 2 + k % 2}",
                 "diagnosis": label,
                 "picture": file,
                 "age": 40 + k,

@@ -84,25 +84,28 @@ def _read(file: ManifestFile, path: Path) -> pd.DataFrame:
         return read_sheet(path, ())
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise BadData(f"{file.at('table')}: {path.name} is neither CSV nor XLSX; save it as one")
-    delimiter, encoding = manner_of(file, path)
+    delimiter, encoding = manner_of(path, file.manifest.delimiter, file.manifest.encoding)
     return read_table(path, (), delimiter=delimiter, encoding=encoding)
 
 
-def manner_of(file: ManifestFile, path: Path) -> tuple[str, str]:
+def manner_of(path: Path, delimiter: str = "", encoding: str = "") -> tuple[str, str]:
     """Return what parts the cells of a CSV file, and its encoding.
 
     A header without a comma tells the delimiter; UTF-16 is taken from its mark. Other encodings
     cannot be told from each other, and are read where the manifest names them.
 
+    Args:
+        path: the file.
+        delimiter: as the manifest says; empty: the header tells.
+        encoding: as the manifest says; empty: UTF-8 or UTF-16.
+
     Raises:
         BadData: the file cannot be read.
     """
-    manifest = file.manifest
-    encoding: str = manifest.encoding
     if encoding in ("", "utf-8"):
         encoding = "utf-16" if _mark(path) in UTF16_MARKS and not encoding else "utf-8-sig"
-    if manifest.delimiter:
-        return manifest.delimiter.replace("tab", "\t"), encoding
+    if delimiter:
+        return delimiter.replace("tab", "\t"), encoding
     header = next(iter(read_text(path, encoding).splitlines()), "")
     return next((each for each in DELIMITERS if each in header), ","), encoding
 
@@ -119,7 +122,8 @@ def remarks(sheet: Sheet) -> Iterator[str]:
     """Say what is odd in the file and was read all the same."""
     name = sheet.path.name
     if sheet.path.suffix.lower() != ".xlsx":
-        delimiter, encoding = manner_of(sheet.file, sheet.path)
+        manifest = sheet.file.manifest
+        delimiter, encoding = manner_of(sheet.path, manifest.delimiter, manifest.encoding)
         if delimiter != ",":
             yield f"{name}: cells are parted by {DELIMITERS[delimiter]}"
         if encoding != "utf-8-sig":

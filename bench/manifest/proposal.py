@@ -1,0 +1,401 @@
+"""Write a first manifest for a folder of one's own: guesses, with the reason beside each."""
+
+# N cases
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.dataset import PICTURE_SUFFIXES, read_sheet, read_table
+from bench.errors import BadData, BadRequest
+from bench.manifest.inspection import Column, absent_words, inspect, no_classes
+from bench.manifest.schema import NAME
+from bench.manifest.spreadsheet import DELIMITERS, manner_of
+from bench.volumes import NIFTI, NUMPY
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLES = (".csv", ".tsv", ".xlsx")
+MAX_FILES = 200_000  # looked at
+MIN_SHARE = 0.1  # of the cases that a kind of file must belong to
+MAX_SOURCES = 8
+MANY = 50  # different cells of a column; more say no more
+PIECE = re.compile(r"[^_\-. ]+")
+PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_/.]*([ -][A-Za-z0-9_/.]+)*")
+NO_COLUMN = "?"
+SIDE = 224
+
+
+@dataclass(frozen=True)
+class Files:
+    """A kind of file that cases have: `photos/{case}.png`."""
+
+    path: str  # a column, or a path with {case}
+    kind: str  # image or volume
+    n_cases: int
+    example: Path
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in a folder."""
+
+    folder: Path
+    table: Path
+    others: tuple[Path, ...]  # tables that were left aside
+    encoding: str  # empty: UTF-8
+    delimiter: str
+    absent: tuple[str, ...]
+    no_classes: tuple[str, ...]  # cells of the label
+    columns: tuple[Column, ...]
+    files: tuple[Files, ...]
+    n_cases: int
+
+    def named(self, *roles: str) -> list[Column]:
+        """Return the columns of these roles."""
+        return [each for each in self.columns if each.role in roles]
+
+
+def new_dataset(folder: Path, out: Path | None, taken: Sequence[str]) -> Path:
+    """Write a manifest that describes a folder as well as can be guessed; return its path.
+
+    Args:
+        folder: with a CSV or XLSX table, and perhaps pictures and volumes.
+        out: where to write; None: into the folder itself.
+        taken: names of datasets that there are.
+
+    Raises:
+        BadRequest: there is no such folder, or the manifest is there already.
+        BadData: there is no table, or none that can be read.
+    """
+    if not folder.is_dir():
+        raise BadRequest(f"no folder is at {str(folder)!r}; name the folder of your data")
+    name = "-".join(re.findall(r"[a-z0-9]+", folder.resolve().name.lower()))
+    name = name if NAME.fullmatch(name) else "own-data"
+    name = f"{name}-own" if name in taken else name
+    path = (out or folder) / f"{name}.yaml"
+    text = "\n".join(_lines(look_at(folder), name)) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise BadRequest(f"{str(path)!r} is already there; move it, or choose --folder") from None
+    except OSError as error:
+        raise BadRequest(f"{str(path)!r} cannot be written ({error.strerror})") from None
+    return path
+
+
+def look_at(folder: Path) -> Found:
+    """Find the table of a folder, guess its columns, and match the other files with its cases.
+
+    Raises:
+        BadData: there is no table, or none that can be read, or no column names each row.
+    """
+    files = sorted(_walk(folder))
+    tables = [path for path in files if path.suffix.lower() in TABLES]
+    if not tables:
+        raise BadData(f"{folder}: no table is in it; put a CSV or XLSX file with a row per case")
+    table, rows, encoding = _largest(tables)
+    absent = absent_words(rows)
+    rows = rows.mask(rows.isin(absent))
+    columns = inspect(rows)
+    case = next((each.name for each in columns if each.role == "case"), None)
+    if case is None:
+        raise BadData(f"{table}: no column names each row once; add one with a number per case")
+    sources = [_of_column(each, rows[each.name], folder, files) for each in columns]
+    named = [each for each in sources if each is not None]
+    named += [] if named else _by_case(folder, files, set(rows[case]))
+    delimiter = manner_of(table, encoding=encoding)[0] if table.suffix.lower() != ".xlsx" else ","
+    return Found(
+        folder,
+        table,
+        tuple(path for path in tables if path != table),
+        encoding,
+        delimiter,
+        absent,
+        tuple(
+            word for each in columns if each.role == "label" for word in no_classes(rows[each.name])
+        ),
+        tuple(columns),
+        tuple(named[:MAX_SOURCES]),
+        len(rows),
+    )
+
+
+def _walk(folder: Path) -> list[Path]:
+    """List the files below a folder, hidden ones left out."""
+    found = (
+        Path(top, name)
+        for top, folders, names in os.walk(folder)
+        for name in names
+        if not folders.sort() and not name.startswith(".")
+    )
+    return list(islice(found, MAX_FILES))
+
+
+def _largest(tables: Sequence[Path]) -> tuple[Path, pd.DataFrame, str]:
+    """Return the table that says most of those that can be read.
+
+    Raises:
+        BadData: none can be read; says what is wrong with the first.
+    """
+    read, faults = [], []
+    for path in tables:
+        try:
+            read.append((path, *_rows(path)))
+        except BadData as error:
+            faults.append(error)
+    if not read:
+        raise faults[0]
+    return max(read, key=lambda each: (each[1].nunique().clip(upper=MANY).sum(), each[1].size))
+
+
+def _rows(path: Path) -> tuple[pd.DataFrame, str]:
+    """Read a table, as UTF-8 or else as Windows writes it; return the encoding that was guessed."""
+    if path.suffix.lower() == ".xlsx":
+        return read_sheet(path, ()), ""
+    for encoding in ("", "cp1252"):
+        try:
+            delimiter, used = manner_of(path, encoding=encoding)
+            return read_table(path, (), delimiter=delimiter, encoding=used), encoding
+        except BadData as error:
+            if encoding or not isinstance(error.__cause__, UnicodeDecodeError):
+                raise
+    raise AssertionError("the second encoding returns or raises")
+
+
+def _of_column(
+    column: Column, cells: pd.Series, folder: Path, files: Sequence[Path]
+) -> Files | None:
+    """Find the files that a column of paths names, also in a folder that it leaves out."""
+    if column.role not in ("image", "volume"):
+        return None
+    present = cells.dropna()
+    first = str(present.iloc[0])
+    found = next((path for path in files if path.as_posix().endswith(f"/{first}")), folder / first)
+    prefix = found.relative_to(folder).as_posix().removesuffix(first)
+    path = f"{prefix}{{{column.name}}}" if prefix else column.name
+    return Files(path, column.role, len(present), found)
+
+
+def _by_case(folder: Path, files: Sequence[Path], cases: set[str]) -> list[Files]:
+    """Find the kinds of files whose paths hold the name of a case, the most frequent first."""
+    examples: dict[str, Path] = {}
+    counts: Counter[str] = Counter()
+    for path in files:
+        if _kind(path):
+            template = _template(path.relative_to(folder).as_posix(), cases)
+            if template:
+                examples.setdefault(template, path)
+                counts[template] += 1
+    least = max(2, MIN_SHARE * len(cases))
+    return [
+        Files(template, _kind(examples[template]), n_files, examples[template])
+        for template, n_files in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+        if n_files >= least
+    ]
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower()
+    if name.endswith((*NIFTI, NUMPY)):
+        return "volume"
+    return "image" if path.suffix.lower() in PICTURE_SUFFIXES else ""
+
+
+def _template(path: str, cases: set[str]) -> str:
+    """Put {case} where a path holds a case's name as whole words; empty if it does not."""
+    if "{" in path or "}" in path:
+        return ""
+    parts = path.split("/")
+    marked = [_marked(part, cases) for part in parts]
+    return "/".join(marked) if marked != parts else ""
+
+
+def _marked(part: str, cases: set[str]) -> str:
+    """Put {case} for the longest run of words of a file's or folder's name that is a case."""
+    words = [(found.start(), found.end()) for found in PIECE.finditer(part)]
+    runs = [
+        (start, end)
+        for place, (start, _) in enumerate(words)
+        for _, end in words[place : place + 8]
+        if part[start:end] in cases
+    ]
+    if not runs:
+        return part
+    start, end = max(runs, key=lambda run: run[1] - run[0])
+    return f"{part[:start]}{{case}}{part[end:]}"
+
+
+# the text
+
+
+def _lines(found: Found, name: str) -> Iterator[str]:
+    """Write the manifest with the reason of each guess beside it."""
+    yield f"# Proposed by `bench new dataset` from {found.n_cases} rows; correct it, then:"
+    yield "#   bench prepare THIS.yaml"
+    yield f"name: {name}"
+    yield 'description: ""'
+    yield "citation: not told  # how the data are to be cited"
+    yield "licence: not told"
+    table = found.table.relative_to(found.folder).as_posix()
+    yield f"table: {_quoted(table)}{_others(found)}"
+    if found.encoding:
+        yield f"encoding: {found.encoding}  # a guess, as it is not UTF-8: look at the letters"
+    if found.delimiter != ",":
+        mark = found.delimiter.replace("\t", "tab")
+        yield f"delimiter: {_quoted(mark)}  # {DELIMITERS[found.delimiter]}"
+    yield f"case: {_quoted(found.named('case')[0].name)}  # filled, and another in each row"
+    yield _label(found)
+    for role, reason in ROLES.items():
+        for each in found.named(role)[:1]:
+            yield f"{role}: {_quoted(each.name)}  # {reason}"
+    if found.absent:
+        yield f"missing_values: [{', '.join(map(_quoted, found.absent))}]  # cells that mean absent"
+    if any(each.n_cases < found.n_cases for each in found.files if "{" in each.path):
+        yield "missing_files: absent  # some cases lack some files; error refuses that"
+    yield from _modalities(found)
+    yield from _ignored(found)
+
+
+def _label(found: Found) -> str:
+    labels = found.named("label")
+    if not labels:
+        return f"label: {_quoted(NO_COLUMN)}  # no column looks like one: name it"
+    name = _quoted(labels[0].name)
+    if not found.no_classes:
+        return f"label: {name}  # {labels[0].note}"
+    words = ", ".join(_quoted(each) for each in found.no_classes)
+    reason = f"{labels[0].note}; blank, or in one row only, are left out"
+    return f"label: {{column: {name}, leave_out: [{words}]}}  # {reason}"
+
+
+ROLES = {
+    "group": "these cases never part",
+    "split": "train, valid and test are there",
+    "folds": "whole numbers",
+}
+
+
+def _others(found: Found) -> str:
+    names = _shown(", ".join(path.name for path in found.others[:3]))
+    return f"  # says most; left aside: {names}" if names else ""
+
+
+def _modalities(found: Found) -> Iterator[str]:
+    yield "modalities:"
+    sources = _names(found)
+    for name, each in sources.items():
+        yield f"  {name}: {{{each.kind}: {_quoted(each.path)}, {_form(each)}"
+    images = [name for name, each in sources.items() if each.kind == "image"]
+    if len(images) > 1:
+        yield f"  # add `encoder: shared` to those of {', '.join(images)} that look alike"
+    attributes = found.named("numeric", "categorical")
+    if attributes:
+        yield "  clinical:  # part these into several modalities, if they come from several sources"
+        yield "    table:"
+        for column in attributes:
+            yield f"      {_quoted(column.name)}: {column.role}{_remark(column)}"
+    for place, column in enumerate(found.named("report")):
+        yield f"  report{place + 1 if place else ''}:  # as a whole; `rules` finds attributes in it"
+        yield f"    report: {_quoted(column.name)}"
+    if not (sources or attributes or found.named("report")):
+        yield "  # nothing looks like an input: name columns or files"
+    leaks = [each for each in attributes if each.note == "LEAK"]
+    if leaks:
+        yield "leaks:"
+        for column in leaks:
+            yield f"  {_quoted(column.name)}: each of its words has one class in this table"
+
+
+def _remark(column: Column) -> str:
+    if column.note == "LEAK":
+        return "  # does it give the label away? see leaks"
+    if column.note:
+        return f"  # {column.note}"
+    words = _shown(", ".join(column.words[:6]))
+    return f"  # {words[:60]}{', ...' if len(column.words) > 6 else ''}" if words else ""
+
+
+def _form(each: Files) -> str:
+    """Write size or shape of the files, with what the first looks like."""
+    note = f"  # {each.n_cases} cases"
+    if each.kind == "volume":
+        shape, channels = _volume_shape(each.example)
+        extra = f", channels: {channels}" if channels > 1 else ""
+        return f"shape: [{', '.join(map(str, shape))}]{extra}}}{note}, shape of the first"
+    size, channels = _picture_form(each.example)
+    return f"size: {SIDE}, channels: {channels}}}{note}{size}"
+
+
+def _picture_form(path: Path) -> tuple[str, int]:
+    """Return the size of a picture in words, and its channels."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
+            return f", the first is {image.width} x {image.height}", 1 if grey else 3
+    except Exception:  # Pillow raises many kinds; `bench prepare` names the file
+        return ", the first cannot be read", 3
+
+
+def _volume_shape(path: Path) -> tuple[tuple[int, ...], int]:
+    """Return slices, rows and columns of a volume, and its channels; ones if it is not readable."""
+    import numpy as np
+
+    try:
+        if path.name.lower().endswith(NUMPY):
+            found = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        else:
+            import nibabel
+
+            image = nibabel.as_closest_canonical(nibabel.load(path))
+            found = (*image.shape[2::-1], *image.shape[3:])
+    except Exception:  # the decoders raise many kinds; `bench prepare` names the file
+        return (1, 1, 1), 1
+    shape = tuple(int(side) for side in found)
+    return (shape[:3], shape[3] if len(shape) > 3 else 1) if len(shape) >= 3 else ((1, 1, 1), 1)
+
+
+def _names(found: Found) -> Mapping[str, Files]:
+    """Name each kind of file by the words of its path that no other has."""
+    names: dict[str, Files] = {}
+    for each in found.files:
+        words = re.findall(r"[A-Za-z][A-Za-z0-9]*", re.sub(r"\{case\}|\.[a-z.]+$", " ", each.path))
+        name = words[-1] if words else each.kind
+        while name in names or name in ("clinical", "report"):
+            name += "_"
+        names[name] = each
+    return names
+
+
+def _ignored(found: Found) -> Iterator[str]:
+    ignored = found.named("ignored")
+    if ignored:
+        yield "# columns left out:"
+        for each in ignored:
+            yield f"#   {_quoted(each.name)}: {_shown(each.note)}"
+
+
+def _quoted(text: str) -> str:
+    """Write a word of YAML, in quotes where it needs them."""
+    if PLAIN.fullmatch(text) and text.lower() not in ("null", "true", "false", "yes", "no"):
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
+
+
+def _shown(text: str) -> str:
+    """Write a word in a comment."""
+    return "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
