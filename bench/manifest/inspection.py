@@ -87,7 +87,7 @@ def _kind(name: str, column: pd.Series) -> Column:
     if is_numeric(cells):
         binary = set(cells) == {"0", "1"}
         return Column(name, "numeric", "0 and 1 only: yes or no?" if binary else "")
-    if cells.str.len().mean() >= MIN_LETTERS and cells.str.split().str.len().mean() >= MIN_WORDS:
+    if cells.str.len().mean() >= MIN_LETTERS and cells.str.count(r"\S+").mean() >= MIN_WORDS:
         return Column(name, "report")
     if n_words <= max(MAX_WORDS, len(cells) // 2) and n_words < len(cells):
         return Column(name, "categorical", words=tuple(sorted(cells.unique())))
@@ -180,7 +180,8 @@ def _with_leak(each: Column, rows: pd.DataFrame, label: str) -> Column:
     """Note that each value of an input goes with one class."""
     if each.role != "categorical" or rows[each.name].dropna().empty:
         return each
-    both = rows[[each.name, label]].dropna()
+    classes_there = ~rows[label].isin(no_classes(rows[label]))
+    both = rows.loc[classes_there, [each.name, label]].dropna()
     classes: Sequence[int] = both.groupby(each.name)[label].nunique().tolist()
     if len(both) < len(rows) / 2 or max(classes, default=2) > 1 or both[label].nunique() < 2:
         return each
