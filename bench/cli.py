@@ -395,6 +395,7 @@ def _asked(
 @click.option("--set", "pairs", multiple=True, help="DATASET.KEY=VALUE")
 @click.option("--data-root", type=PATH, help="folder of the dataset's files")
 @click.option("--out", type=PATH, default="results", show_default=True, help="for the figure")
+@click.option("--attributes", type=PATH, help="write what reports mention here, to be corrected")
 @_cache_option
 @_include_option
 def prepare(
@@ -402,6 +403,7 @@ def prepare(
     pairs: tuple[str, ...],
     data_root: Path | None,
     out: Path,
+    attributes: Path | None,
     include: tuple[Path, ...],
 ) -> int:
     """Check a dataset, by name or YAML file; print and draw its modalities, classes and gaps."""
@@ -410,6 +412,11 @@ def prepare(
 
     for line in prepare_lines(dataset, settings_of(pairs), data_root, list(include), out):
         print(line)
+    if attributes is not None:
+        from bench.manifest.attribute_tables import write_tables
+
+        for line in write_tables(Path(dataset), data_root, attributes):
+            print(line)
     return 0
 
 

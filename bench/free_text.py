@@ -257,7 +257,8 @@ def write_attributes(
             writer.writerow([CASE, *found.columns, TEXT])
             rows = found.itertuples(index=False)
             for case, report, row in zip(cases, reports, rows, strict=True):
-                writer.writerow([case, *("" if cell is None else cell for cell in row), report])
+                cells = [cell if isinstance(cell, str) else "" for cell in row]
+                writer.writerow([case, *cells, report])
     except FileExistsError:
         raise BadConfig(
             f"{path} is there already and may hold corrections; name another file"

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from bench.clauses import is_negated
 from bench.encoders.instruction import UNMENTIONED, InstructionSelector
-from bench.errors import BadConfig, BadData
+from bench.errors import BadConfig, BadData, BadRequest
 from bench.free_text import (
     Rules,
     attributes_of,
@@ -24,6 +24,9 @@ from bench.free_text import (
     with_corrections,
     write_attributes,
 )
+from bench.manifest.attribute_tables import write_tables
+from tests.command_line import call
+from tests.own_data import load
 
 RULES: dict[str, Any] = {
     "network": {
@@ -212,6 +215,108 @@ def test_a_table_that_is_there_is_never_overwritten(tmp_path: Path) -> None:
         written(path, ["blurred"])
     with pytest.raises(BadConfig, match="cannot be written"):
         written(tmp_path / "nowhere" / "table.csv", ["blurred"])
+
+
+# in a manifest
+
+MANIFEST = """\
+table: lesions.csv
+case: lesion
+label: diagnosis
+modalities:
+  clinical:
+    table: [age]
+  report:
+    report: text
+    rules:
+      network: {values: {typical: [regular network], atypical: irregular network}, negated: absent}
+      margin: {values: [sharp, blurred]}
+"""
+TEXTS = ("Regular network, sharp", "no irregular network", "", "blurred, not sharp")
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    lines = ["lesion,diagnosis,age,text"]
+    lines += [f'c{i},{"ab"[i % 2]},{40 + i},"{TEXTS[i % 4]}"' for i in range(12)]
+    (folder / "lesions.csv").write_text("\n".join(lines) + "\n")
+    (folder / "lesions.yaml").write_text(MANIFEST)
+    return folder / "lesions.yaml"
+
+
+def test_a_report_of_a_manifest_becomes_attributes_with_gaps(manifest: Path) -> None:
+    data = load(manifest)
+    assert [each.name for each in data.modalities[1].attributes] == ["network", "margin"]
+    cells = data.table("report").iloc[:4]
+    assert cells.network.fillna("-").tolist() == ["typical", "absent", "-", "-"]
+    assert cells.margin.fillna("-").tolist() == ["sharp", "-", "-", "blurred"]
+    assert data.available[:4, 1].tolist() == [True, True, False, True]
+
+
+def test_the_command_writes_the_table_and_the_corrected_one_wins(
+    manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, before = manifest.parent, load(manifest)
+    table = folder / "attributes.csv"
+    asked = ["prepare", str(manifest), "--out", str(folder), "--attributes", str(table)]
+    assert call(*asked) == 0
+    assert "12 cases, 2 attributes of 'report', 50 % mentioned" in capsys.readouterr().out
+    table.write_text(table.read_text().replace("c2,,,", "c2,,sharp,"))
+    manifest.write_text(MANIFEST.replace("    rules:", "    corrected: attributes.csv\n    rules:"))
+    after = load(manifest)
+    assert after.table("report").margin.tolist()[2] == "sharp"
+    assert after.available[2, 1]
+    assert after.fingerprint != before.fingerprint
+    assert table in after.files
+    assert call(*asked) == 2
+    assert "is there already and may hold corrections" in capsys.readouterr().err
+
+
+def test_a_model_named_in_a_manifest_reads_in_place_of_the_phrases(
+    manifest: Path, model: Path
+) -> None:
+    manifest.write_text(MANIFEST.replace("    rules:", f"    model: {model}\n    rules:"))
+    data = load(manifest)
+    network = {"values": ["typical", "atypical"], "negated": "absent"}
+    rules = {"network": network, "margin": RULES_OF_MARGIN}
+    expected = attributes_of([text or None for text in TEXTS], rules, model=str(model))
+    assert data.table("report").iloc[:4].fillna("-").equals(expected.fillna("-"))
+    assert model / "model.safetensors" in data.files
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("[sharp, blurred]", "[]", r"lesions.yaml, line 9: .*rules: rules.margin.values: "),
+        ("[sharp, blurred]", "{x: 're:('}", "is no regular expression"),
+        ("    rules:", "    corrected: gone.csv\n    rules:", "'gone.csv' is not in"),
+        ("    rules:", "    corrected: ../out.csv\n    rules:", "leaves the data root"),
+        ("    rules:", "    model: nowhere\n    rules:", "is no folder with a model"),
+    ],
+)
+def test_wrong_rules_of_a_manifest_are_one_line(
+    manifest: Path, old: str, new: str, reason: str
+) -> None:
+    (manifest.parent.parent / "out.csv").write_text("case,margin\n")
+    manifest.write_text(MANIFEST.replace(old, new))
+    with pytest.raises((BadConfig, BadData), match=reason) as raised:
+        load(manifest)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_model_or_a_correction_without_rules_is_refused(manifest: Path) -> None:
+    manifest.write_text(MANIFEST.partition("    rules:")[0] + "    model: somewhere\n")
+    with pytest.raises(BadConfig, match="model and corrected need rules"):
+        load(manifest)
+
+
+def test_there_is_nothing_to_write_without_rules_or_manifest(manifest: Path) -> None:
+    manifest.write_text(MANIFEST.partition("    rules:")[0])
+    for dataset, reason in ((str(manifest), "has no report with rules"), ("wdbc", "a YAML file")):
+        with pytest.raises(BadRequest, match=reason):
+            list(write_tables(Path(dataset), None, manifest.parent / "table.csv"))
 
 
 # an instruction model

@@ -47,7 +47,7 @@ class InstructionSelector:
         Raises:
             BadConfig: there is no such folder, or no model in it.
         """
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(folder)
         self.name = folder
         if not (self.folder / "config.json").is_file():
             raise self._refusal("is no folder with a model (config.json); give one that is")

@@ -17,6 +17,7 @@ from bench.errors import BadData
 from bench.manifest import columns
 from bench.manifest.files import CasePictures, CaseVolumes, case_files, fingerprint
 from bench.manifest.reading import ManifestFile
+from bench.manifest.reports import report
 from bench.manifest.schema import (
     ImageColumn,
     Manifest,
@@ -127,8 +128,8 @@ def _source(sheet: Sheet, name: str, said: object, root: Path, choices: Choices)
     if isinstance(said, VectorColumns):
         return _vector(sheet, name, said)
     if isinstance(said, ReportColumn):
-        read = columns.report(sheet, said, "modalities", name)
-        return _table(name, read, (said.report,))
+        read, files = report(sheet, said, root, "modalities", name)
+        return _table(name, read, (said.report,), files)
     assert isinstance(said, TableColumns)
     read = columns.table(sheet, said.table, "modalities", name, "table")
     return _table(name, read, tuple(each.name for each in read.attributes))
@@ -171,12 +172,12 @@ def _vector(sheet: Sheet, name: str, said: VectorColumns) -> _Source:
     )
 
 
-def _table(name: str, read: columns.Table, used: tuple[str, ...]) -> _Source:
+def _table(
+    name: str, read: columns.Table, used: tuple[str, ...], files: tuple[Path, ...] = ()
+) -> _Source:
     present = read.cells.notna().any(axis=1).to_numpy()
     attributes: tuple[Attribute, ...] = read.attributes
-    return _Source(
-        Modality(name, "table", attributes=attributes), read.cells, present, columns=used
-    )
+    return _Source(Modality(name, "table", attributes=attributes), read.cells, present, files, used)
 
 
 def _check_not_empty(sheet: Sheet, available: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Columns of a manifest's table: labels, groups, parts, folds, attributes, vectors, reports."""
+"""Columns of a manifest's table: labels, groups, parts, folds, attributes, vectors."""
 
 # N cases, K classes, W vector width
 
@@ -15,12 +15,7 @@ import numpy as np
 from bench.data import Attribute
 from bench.dataset import bad_cell, filled, label_codes, numbers, words_of
 from bench.errors import BadData
-from bench.manifest.schema import (
-    REPORT_SENTENCE,
-    SENTENCE,
-    AttributeColumn,
-    ReportColumn,
-)
+from bench.manifest.schema import SENTENCE, AttributeColumn
 from bench.manifest.spreadsheet import Sheet
 
 if TYPE_CHECKING:
@@ -246,40 +241,6 @@ def vectors(sheet: Sheet, columns: Sequence[str]) -> np.ndarray:
         column = sheet.rows[columns[int(place)]]
         raise bad_cell(column, int(row), "a number that float32 holds", source=sheet.source)
     return narrow
-
-
-def report(sheet: Sheet, said: ReportColumn, *keys: str) -> Table:
-    """Read a free text: as one value, or by rules as the attributes that it mentions.
-
-    Raises:
-        BadData: the column is not there.
-        BenchError: the rules cannot be used.
-    """
-    import pandas as pd
-
-    column, manifest = sheet.column(said.report, *keys, "report"), sheet.file.manifest
-    if not said.rules:
-        template = manifest.templates.get(said.report, REPORT_SENTENCE)
-        leak = manifest.leaks.get(said.report, "")
-        attribute = Attribute(said.report, "categorical", (), leak, template)
-        cells = pd.DataFrame({said.report: column.to_numpy(dtype=object)})
-        return Table((attribute,), cells)
-    from bench.free_text import attributes_of
-
-    texts = [cell if isinstance(cell, str) else None for cell in column]
-    found = attributes_of(texts, said.rules).reset_index(drop=True)
-    cells = found.where(found.notna(), np.nan)
-    attributes = tuple(
-        Attribute(
-            str(name),
-            "categorical",
-            (),
-            manifest.leaks.get(str(name), ""),
-            manifest.templates.get(str(name), SENTENCE),
-        )
-        for name in cells.columns
-    )
-    return Table(attributes, cells.astype(object))
 
 
 def check_inputs(sheet: Sheet, used: Mapping[str, Sequence[str]]) -> None:

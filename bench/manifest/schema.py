@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from bench.data import Attribute
 from bench.dataset import MissingFiles
+from bench.errors import BadConfig
+from bench.free_text import checked_rules
 from bench.spec import Frozen
 
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -126,6 +128,24 @@ class ReportColumn(Frozen):
 
     report: str
     rules: dict[str, Any] = Field({}, description="attributes from free text")
+    model: str = Field("", description="folder of an instruction model that reads by the rules")
+    corrected: str = Field("", description="table that a person corrected; it wins")
+
+    @field_validator("rules")
+    @classmethod
+    def _usable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if value:
+                checked_rules(value)
+        except BadConfig as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @model_validator(mode="after")
+    def _reads_by_rules(self) -> ReportColumn:
+        if (self.model or self.corrected) and not self.rules:
+            raise ValueError("model and corrected need rules: they name the attributes")
+        return self
 
 
 def _kind_of(value: object) -> str | None:

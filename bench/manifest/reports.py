@@ -1,0 +1,96 @@
+"""Free text of a manifest's table: read as one value, or as the attributes that it mentions."""
+
+# N cases
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from bench.data import Attribute
+from bench.errors import BadData
+from bench.free_text import attributes_of, with_corrections
+from bench.manifest.columns import Table
+from bench.manifest.schema import REPORT_SENTENCE, SENTENCE, ReportColumn
+from bench.manifest.spreadsheet import Sheet
+
+
+def report(
+    sheet: Sheet, said: ReportColumn, root: Path, *keys: str
+) -> tuple[Table, tuple[Path, ...]]:
+    """Read a free text and return its attributes with the files that they depend on.
+
+    Args:
+        sheet: the table.
+        said: the column, and how its attributes are found.
+        root: the data root.
+        keys: where the manifest says it.
+
+    Raises:
+        BadData: the column or the corrected table is not there, or does not fit.
+        BadConfig: the model cannot be used.
+    """
+    if not said.rules:
+        return _whole(sheet, said, keys), ()
+    manifest, texts = sheet.file.manifest, texts_of(sheet, said, *keys)
+    model = str(root / os.path.expanduser(said.model)) if said.model else ""
+    found = attributes_of(texts, said.rules, model=model)
+    files = _model_files(model)
+    if said.corrected:
+        table = _corrected(sheet, said, root, keys)
+        found = with_corrections(found, sheet.cases.tolist(), said.rules, table)
+        files = (*files, table)
+    attributes = tuple(
+        Attribute(
+            name,
+            "categorical",
+            (),
+            manifest.leaks.get(name, ""),
+            manifest.templates.get(name, SENTENCE),
+        )
+        for name in map(str, found.columns)
+    )
+    return Table(attributes, found.where(found.notna(), np.nan).astype(object)), files
+
+
+def _whole(sheet: Sheet, said: ReportColumn, keys: tuple[str, ...]) -> Table:
+    import pandas as pd
+
+    column, manifest = sheet.column(said.report, *keys, "report"), sheet.file.manifest
+    template = manifest.templates.get(said.report, REPORT_SENTENCE)
+    leak = manifest.leaks.get(said.report, "")
+    attribute = Attribute(said.report, "categorical", (), leak, template)
+    return Table((attribute,), pd.DataFrame({said.report: column.to_numpy(dtype=object)}))
+
+
+def texts_of(sheet: Sheet, said: ReportColumn, *keys: str) -> list[str | None]:
+    """Return the text of each case (N,), None where it is blank."""
+    column = sheet.column(said.report, *keys, "report")
+    return [cell if isinstance(cell, str) else None for cell in column]
+
+
+def _model_files(model: str) -> tuple[Path, ...]:
+    if not model:
+        return ()
+    from bench.encoders.hub import files_of
+
+    return tuple(files_of(Path(model)))
+
+
+def _corrected(sheet: Sheet, said: ReportColumn, root: Path, keys: tuple[str, ...]) -> Path:
+    """Return the corrected table, which lies below the data root."""
+    path, where = root / said.corrected, sheet.file.at(*keys, "corrected")
+    if not path.is_file():
+        raise BadData(
+            f"{where}: {said.corrected!r} is not in {root}; write it with `bench prepare "
+            "MANIFEST --attributes FILE`, or take the key out"
+        )
+    real, inside = os.path.realpath(path), os.path.realpath(root)
+    if not sheet.file.manifest.allow_outside and os.path.commonpath([real, inside]) != inside:
+        raise BadData(
+            f"{where}: {said.corrected!r} leaves the data root {root}, links followed; move it "
+            "there, or say allow_outside: true"
+        )
+    return path
