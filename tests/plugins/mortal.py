@@ -2,16 +2,20 @@
 
 The variable BENCH_TOY_SIGNAL says when and to whom: `epoch:kill` at the start of the epoch,
 `step:kill` in its second step, `step:interrupt` as Ctrl-C does to all processes of the terminal,
-`step:kill-parent` to the coordinator, whereafter the method goes on.
+`step:kill-parent` to the coordinator, whereafter the method goes on. It may also do worse than die:
+`step:raise` an error, `step:memory` take more than there is, `step:hang` go on for ever.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from bench.data import Tokens
@@ -56,7 +60,19 @@ def send(moment: str) -> None:
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(0.05)  # until it is dead
         return
-    time.sleep(30)  # what was signalled ends this
+    if what == "raise":
+        raise RuntimeError("the toy gives up")
+    if what == "memory":
+        take_memory()
+    time.sleep(600 if what == "hang" else 30)  # what was signalled ends this
+
+
+def take_memory() -> None:
+    """Take a gigabyte more than this process may have."""
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 2**29, hard))
+    torch.ones(2**30 + 2**29, dtype=torch.uint8)
 
 
 PLUGIN = Mortal
