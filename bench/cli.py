@@ -642,6 +642,12 @@ def report(
 @click.option("--batch", default=1, show_default=True, help="cases at a time, for time and memory")
 @click.option("--repeats", default=20, show_default=True, help="timed passes; the median counts")
 @click.option("--replay", help="rebuild a paper's table: table4")
+@click.option(
+    "--study", help="measure the rows of this study, and keep the numbers for its figures"
+)
+@click.option(
+    "--out", type=PATH, default="results", show_default=True, help="folder of all studies"
+)
 def complexity(
     *,
     config: Path | None,
@@ -651,10 +657,22 @@ def complexity(
     batch: int,
     repeats: int,
     replay: str | None,
+    study: str | None,
+    out: Path,
     **flags: Any,
 ) -> int:
     """Count parameters, MACs, time and memory of methods on a dataset; train nothing."""
     from bench.reporting import print_built
+
+    effort = (batch, repeats, per_subset)
+    if study is not None:
+        if flags["methods"] or flags["datasets"]:
+            raise BadRequest("--study measures what the study was asked; leave out -m and -d")
+        from bench.complexity_tables import Effort, study_tables
+
+        place = {name: flags[name] for name in ("device", "threads", "data_root") if flags[name]}
+        print_built(study_tables(_study(out, study), Effort(*effort), place), output)
+        return 0
 
     if replay is not None:
         from bench.table4 import replayed
@@ -664,7 +682,7 @@ def complexity(
     request = _request(flags, config, pairs)
     from bench.complexity_tables import Effort, complexity_tables
 
-    print_built(complexity_tables(request, Effort(batch, repeats, per_subset)), output)
+    print_built(complexity_tables(request, Effort(*effort)), output)
     return 0
 
 

@@ -12,6 +12,7 @@ import torch
 
 from bench.availability import long_subset_name, subset_name, subsets
 from bench.complexity import Complexity, Cost, measure
+from bench.costs import cost_key, keep_costs, requests_of
 from bench.data import Availability, Dataset
 from bench.encoders import Inputs, Preprocessor
 from bench.errors import BadData, BadRequest, NotApplicable
@@ -19,6 +20,7 @@ from bench.method import Method
 from bench.planning import Planner
 from bench.request import Request
 from bench.runner import Context, Material, untrained
+from bench.store import StudyFolder
 from bench.study import Cell as StudyCell
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 
@@ -59,11 +61,18 @@ class _Measured:
     reason: str = ""
 
 
-def complexity_tables(request: Request, effort: Effort) -> list[Table]:
+def complexity_tables(
+    request: Request, effort: Effort, study: StudyFolder | None = None
+) -> list[Table]:
     """Measure every method on every dataset of a request: one table per dataset.
 
     The models are those that `bench run` would train, settings and presets included, on one
     complete case of the dataset. Nothing is trained and no weights are loaded.
+
+    Args:
+        request: what would be run.
+        effort: how much is measured.
+        study: where the numbers are kept for figures; None: nowhere.
 
     Raises:
         BenchError: an unknown name, key or value, or data that cannot be read.
@@ -75,11 +84,31 @@ def complexity_tables(request: Request, effort: Effort) -> list[Table]:
     cells: dict[str, list[StudyCell]] = {}
     for cell in planner.study().cells:
         cells.setdefault(cell.spec.dataset, []).append(cell)
-    return [_table(each, planner.context, effort) for each in cells.values()]
+    return [_table(each, planner.context, effort, study) for each in cells.values()]
 
 
-def _table(cells: Sequence[StudyCell], context: Context, effort: Effort) -> Table:
+def study_tables(study: StudyFolder, effort: Effort, place: Mapping[str, object]) -> list[Table]:
+    """Measure the rows of a study, and keep the numbers in it; see `complexity_tables`.
+
+    Args:
+        study: where it lies.
+        effort: how much is measured.
+        place: device, threads and data folder, where others are wanted than those of the study.
+    """
+    here = {name: str(value) if name == "data_root" else value for name, value in place.items()}
+    return [
+        table
+        for request in requests_of(study)
+        for table in complexity_tables(request.model_copy(update=here), effort, study)
+    ]
+
+
+def _table(
+    cells: Sequence[StudyCell], context: Context, effort: Effort, study: StudyFolder | None
+) -> Table:
     rows = [_measured(cell, context, effort) for cell in cells]
+    if study is not None:
+        keep_costs(study, dict(_kept(cells, rows, context, effort)))
     material = Material.of(cells[0].spec, context)
     figures = [_figures(row.found, per_subset=effort.per_subset) for row in rows]
     notes = Footnotes()
@@ -92,6 +121,27 @@ def _table(cells: Sequence[StudyCell], context: Context, effort: Effort) -> Tabl
         tuple(_caption(material, context, effort)),
         notes.as_mapping(),
     )
+
+
+def _kept(
+    cells: Sequence[StudyCell], rows: Sequence[_Measured], context: Context, effort: Effort
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield the key of each measured cell and its numbers for a complete case."""
+    for cell, row in zip(cells, rows, strict=True):
+        if row.found is not None:
+            complete = row.found.complete
+            yield (
+                cost_key(cell.spec.model_dump(mode="json")),
+                {
+                    "method": cell.spec.row,
+                    "dataset": cell.spec.dataset,
+                    "n_parameters": row.found.n_parameters,
+                    "macs": complete.macs,
+                    "seconds": complete.seconds,
+                    "batch_size": effort.batch_size,
+                    "device": context.device,
+                },
+            )
 
 
 def _measured(cell: StudyCell, context: Context, effort: Effort) -> _Measured:

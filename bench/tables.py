@@ -307,7 +307,7 @@ def to_latex(table: Table, *, standalone: bool = False, max_columns: int = LATEX
 
 
 def _latex_document(lines: Sequence[str]) -> str:
-    head = [r"\documentclass{article}", r"\usepackage[margin=1.5cm]{geometry}"]
+    head = [r"\documentclass[a4paper,landscape]{article}", r"\usepackage[margin=1.5cm]{geometry}"]
     head += [r"\usepackage[T1]{fontenc}", r"\usepackage[utf8]{inputenc}", r"\usepackage{textcomp}"]
     head += [r"\usepackage{booktabs}", r"\usepackage{xcolor}", r"\begin{document}"]
     return "\n".join([*head, *lines, r"\end{document}"]) + "\n"

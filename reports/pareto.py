@@ -1,8 +1,8 @@
 """Score against cost: which rows no other row beats in both, joined by the frontier.
 
-A panel per cost that the runs themselves noted: parameters, time of a prediction, time of training.
-Times are those of the machine of each run; what a run did not note is left out of that panel.
-MACs are no fact of a run: `bench complexity` counts them.
+A panel per cost. Parameters, time of a prediction and of training are what the runs themselves
+noted; MACs and latency are there once `bench complexity --study NAME` has measured the models.
+Times are those of the machine at hand; what is not known of a row is left out of that panel.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.costs import costs_of
 from bench.differences import Rows
 from bench.drawing import file_name, panels, score_label, styles, title, without_stragglers
 from bench.layout import Layout
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+PER_ROW = 3
 PANEL_INCHES = (2.9, 2.7)
 DECADE = 10.0  # costs that differ by so much are drawn on a logarithmic axis
 POINT: Any = {
@@ -34,6 +36,8 @@ POINT: Any = {
 }
 COSTS = {
     "parameters": "parameters",
+    "macs": "MACs of a complete case",
+    "latency": "latency of a complete case, ms",
     "milliseconds": "prediction, ms per case and condition",
     "training_seconds": "training, s per run",
 }
@@ -86,6 +90,8 @@ def _lines(rows: Rows, metric: Metric, block: str) -> Iterator[dict[str, Any]]:
                 "unit": metric.unit,
                 "score": metric.factor * score,
                 "parameters": _mean(run.facts.get("n_parameters") for run in runs),
+                "macs": _mean(each["macs"] for each in costs_of(runs)),
+                "latency": _mean(1000 * (each["seconds"] or 0) for each in costs_of(runs)),
                 "milliseconds": _mean(_milliseconds(run) for run in runs),
                 "training_seconds": _mean(run.facts.get("fit_seconds") for run in runs),
             }
@@ -107,12 +113,14 @@ def _figure(data: pd.DataFrame, metric: Metric, costs: Sequence[str], name: str)
     from matplotlib.lines import Line2D
 
     looks = styles(list(data["method"]))
-    figure, axes = panels(len(costs), len(costs), PANEL_INCHES, sharey=True)
+    per_row = min(len(costs), PER_ROW)
+    figure, axes = panels(len(costs), per_row, PANEL_INCHES, sharey=True)
     axes[0].set_ylim(without_stragglers(data["score"].tolist(), metric.better))
     for ax, cost in zip(axes, costs, strict=True):
         _draw_panel(ax, data[data[cost].notna()], cost, metric, looks)
         ax.set_xlabel(COSTS[cost], fontsize=8)
-    axes[0].set_ylabel(f"AVG {score_label(metric.name)}", fontsize=8)
+    for ax in axes[::per_row]:
+        ax.set_ylabel(f"AVG {score_label(metric.name)}", fontsize=8)
     handles = [Line2D([], [], linestyle="", label=method, **look) for method, look in looks.items()]
     figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
     note = (
