@@ -15,7 +15,6 @@ import io
 import os
 import warnings
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ DATA_VARIABLE = "BENCH_DATA_DIR"
 N_NAMED = 10  # files or names that an error lists before it says how many more there are
 MAX_TABLE_BYTES = 512 * 2**20  # of a table, unpacked: a small XLSX can claim to be larger
 MAX_COLUMNS = 20_000
+MAX_ARRAY_BYTES = 64 * 2**30  # of a file of arrays, unpacked
 PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
@@ -258,7 +258,7 @@ def _sheet_rows(path: Path) -> list[list[str]]:
             "pip install 'missing-modality-bench[formats]', or save the sheet as CSV"
         ) from error
     try:
-        _check_unpacked(path)
+        _check_unpacked(path, MAX_TABLE_BYTES)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions that it does not know
             with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
@@ -275,12 +275,12 @@ def _sheet_rows(path: Path) -> list[list[str]]:
         raise BadData(f"{path}: no readable XLSX ({reason}); get the file again") from error
 
 
-def _check_unpacked(path: Path) -> None:
-    """Refuse a workbook whose parts would fill the memory."""
+def _check_unpacked(path: Path, limit: int, what: str = "table") -> None:
+    """Refuse an archive whose parts would fill the memory."""
     with zipfile.ZipFile(path) as archive:
         n_bytes = sum(part.file_size for part in archive.infolist())
-    if n_bytes > MAX_TABLE_BYTES:
-        raise _too_large(path, n_bytes)
+    if n_bytes > limit:
+        raise _too_large(path, n_bytes, limit, what)
 
 
 def _checked_width(path: Path, row: Sequence[object]) -> Sequence[object]:
@@ -289,10 +289,10 @@ def _checked_width(path: Path, row: Sequence[object]) -> Sequence[object]:
     return row
 
 
-def _too_large(path: Path, n_bytes: int) -> BadData:
+def _too_large(path: Path, n_bytes: int, limit: int, what: str = "table") -> BadData:
     return BadData(
-        f"{path}: the table has {n_bytes} bytes, unpacked, and the limit is {MAX_TABLE_BYTES}; "
-        "keep what is needed of it"
+        f"{path}: the {what} has {n_bytes} bytes, unpacked, and the limit is {limit}; keep what "
+        "is needed of it"
     )
 
 
@@ -386,7 +386,7 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     try:
         n_bytes = path.stat().st_size
         if n_bytes > MAX_TABLE_BYTES:
-            raise _too_large(path, n_bytes)
+            raise _too_large(path, n_bytes, MAX_TABLE_BYTES)
         content = path.read_bytes()
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
@@ -441,14 +441,18 @@ def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
         shapes: by name of an array, the shape that it must have; -1 stands for any length.
 
     Raises:
-        BadData: not readable, or an array is missing, of Python objects or of another shape.
+        BadData: not readable, larger than `MAX_ARRAY_BYTES`, or an array is missing, of Python
+            objects or of another shape.
     """
     try:
+        _check_unpacked(path, MAX_ARRAY_BYTES, "archive")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in shapes}
     except KeyError as error:
         raise BadData(f"{path}: {error.args[0]}; get the file again") from error
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except BadData:
+        raise
+    except Exception as error:  # damaged archives raise many kinds, and claim any size
         reason = getattr(error, "strerror", None) or "damaged, of another kind, or with objects"
         raise BadData(f"{path}: no readable .npz ({reason}); get the file again") from error
     for name, shape in shapes.items():

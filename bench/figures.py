@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.report import Drawing
 from bench.store import atomic_write
+from bench.tables import csv_text
 
 DPI = 200
 # no dates and versions: equal figures give equal bytes
@@ -27,7 +28,8 @@ def write_drawing(drawing: Drawing, folder: Path) -> list[Path]:
         BadRequest: a file cannot be written; names it and the cause.
     """
     table = folder / f"{drawing.name}.csv"
-    atomic_write(table, drawing.data.to_csv(index=False, lineterminator="\n").encode())
+    plain = drawing.data.map(lambda value: csv_text(value) if isinstance(value, str) else value)
+    atomic_write(table, plain.to_csv(index=False, lineterminator="\n").encode())
     pictures = []
     for ending, metadata in METADATA.items():
         content = io.BytesIO()

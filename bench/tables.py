@@ -481,6 +481,8 @@ def _html(text: str) -> str:
 
 # --- CSV --------------------------------------------------------------------------------------
 
+# what a spreadsheet takes for the beginning of a formula, in full width too
+FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
 CSV_FIELDS = (
     "table",
     "group",
@@ -523,14 +525,15 @@ def _csv_lines(table: Table) -> Iterator[list[str]]:
                 numbers = [cell.value, cell.spread, cell.n, cell.n_repeats, cell.p, cell.p_adjusted]
                 marks = " ".join([*row.marks, *column.marks, *cell.marks])
                 yield [
-                    *map(_csv_text, names),
+                    *map(csv_text, names),
                     *("" if number is None else str(number) for number in numbers),
-                    _csv_text(cell.note if cell.value is not None else cell.text),
-                    _csv_text(marks),
+                    csv_text(cell.note if cell.value is not None else cell.text),
+                    csv_text(marks),
                 ]
 
 
-def _csv_text(text: str) -> str:
+def csv_text(text: str) -> str:
+    """Return a string on one line, with an apostrophe if a spreadsheet would run it."""
     text = " ".join(text.split())
-    is_formula = len(text) > 1 and text[0] in "=+-@"
+    is_formula = len(text) > 1 and text[0] in FORMULA
     return f"'{text}" if is_formula else text
