@@ -1,17 +1,13 @@
-"""`bench plan` and `bench status`: what a study would run, what became of it, how long it takes."""
+"""`bench plan`: what a study would run, and how long it takes."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bench.errors import BenchError
 from bench.expectation import Expectation
 from bench.plugin_listing import aligned
-from bench.registry import Registry
 from bench.request import Request
-from bench.sources import code_of_run
-from bench.store import RunFolder, StudyFolder
+from bench.store import StudyFolder
 from bench.study import Cell, Study
 
 
@@ -62,29 +58,3 @@ def _estimate(todo: Sequence[float | None], jobs: int) -> str:
         return "no finished run on this data yet, so no estimate of time"
     minutes = sum(told) / len(told) * len(todo) / min(jobs, len(todo)) / 60
     return f"about {minutes:.1f} minutes with {jobs} at a time, by runs that are done"
-
-
-def status_lines(folder: StudyFolder) -> Iterator[str]:
-    """Say of every run of a study what became of it; reads files only."""
-    registry = Registry()
-    rows, counts = [], Counter[str]()
-    for run in folder.runs():
-        state = run.state
-        counts[state] += 1
-        stale = state == "done" and _is_stale(run, registry)
-        counts["stale"] += stale
-        note = "stale: the code behind it has changed since" if stale else run.reason()
-        rows.append((run.path.name, state, note))
-    yield from aligned(rows)
-    yield ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "no runs"
-
-
-def _is_stale(run: RunFolder, registry: Registry) -> bool:
-    """Say whether the code that a run was made with is no longer there; a user's file is left."""
-    spec = run.spec()
-    try:
-        found = [registry.find("method", spec["method"]), registry.find("dataset", spec["dataset"])]
-        now = code_of_run([each.path for each in found if each.path is not None])
-    except BenchError:
-        return False
-    return bool(now != spec["sources"])

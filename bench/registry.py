@@ -2,9 +2,9 @@
 
 A plugin is found in `methods/`, `datasets/`, `protocols/`, `reports/` or `bench/executors/`
 (built-in), at a path that the user names with `--include` (a file or a folder), or through an entry
-point of an installed package (groups `bench.methods` and so on). Its file name is its name: `all_subsets.py` is
-`all-subsets`. Files whose names start with `_` are never plugins; in an included folder neither
-are tests (`test_*.py`, `conftest.py`).
+point of an installed package (groups `bench.methods` and so on). Its file name is its name:
+`all_subsets.py` is `all-subsets`. Files whose names start with `_` are never plugins; in an
+included folder neither are tests (`test_*.py`, `conftest.py`).
 
 The kind of an included file is told by its source (`bench/plugin_file.py`). It reaches the files
 beside it by relative imports (`from .layers import Gate`). An included YAML file is a manifest: a

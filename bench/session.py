@@ -119,6 +119,36 @@ class Session:
             print(f"{said}{failed}; predictions are in {folder.path}", file=sys.stderr)
 
 
+def retry_failed(study: StudyFolder, *, jobs: int, quiet: bool, manner: Manner = PLAIN) -> int:
+    """Carry out the failed runs of all requests of a study again; return the exit code.
+
+    Raises:
+        BadRequest: nothing has failed, or the code behind what failed has changed.
+    """
+    check_jobs(jobs)
+    failed = {run.path.name for run in study.runs() if run.state == "failed"}
+    known = study.read_json("study.json")["requests"] if study.has("study.json") else {}
+    wanted = [each for each in known.values() if failed & {name for name, _ in each["cells"]}]
+    answers = []
+    for entry in wanted:
+        asked = Request(**entry["asked"] | {"out": str(study.root), "study": study.name})
+        with open_executor(jobs, quiet=quiet, manner=manner, request=asked) as executor:
+            planned = plan_in(executor, asked)
+            cells = tuple(cell for cell in planned.cells if cell.spec.folder in failed)
+            answers.append(studies.retried(asked, cells, study, executor))
+        failed -= {cell.spec.folder for cell in cells}
+    n_tried = sum(len(answer) for answer in answers)
+    again = [outcome for answer in answers for outcome in answer if outcome.error]
+    _say_retried(n_tried, len(again), len(failed), quiet=quiet)
+    return 1 if again or failed else 0
+
+
+def _say_retried(n_tried: int, n_again: int, n_left: int, *, quiet: bool) -> None:
+    left = f"; {n_left} were asked for by other code or data, see `bench run`" if n_left else ""
+    if not quiet or left:
+        print(f"{n_tried} runs tried again, {n_again} failed again{left}", file=sys.stderr)
+
+
 def check_jobs(jobs: int) -> None:
     """Refuse a number of jobs that cannot be.
 

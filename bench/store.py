@@ -65,7 +65,7 @@ PULSE_SECONDS = 60.0  # and at least this often, by a thread, however long a ste
 SILENCE_SECONDS = 900.0  # a process of another host that is silent for so long is taken for dead
 
 COORDINATOR = "BENCH_COORDINATOR"  # the variable that tells a worker the process number of its own
-JOB = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+ARRAY_TASK = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
 
 
 class Finished(ValueError):
@@ -231,8 +231,14 @@ def _mark() -> dict[str, Any]:
     host = socket.gethostname()
     mark = {"host": host, "pid": pid, "born": birth(pid), "started": started, "beat": started}
     mark["coordinator"] = int(os.environ.get(COORDINATOR, pid))
-    job = [os.environ[name] for name in JOB if name in os.environ]
-    return mark | ({"job": "_".join(job)} if job else {})
+    job = job_of_slurm()
+    return mark | ({"job": job} if job else {})
+
+
+def job_of_slurm() -> str:
+    """Return the number of the Slurm job that this process is in, as squeue writes it, or none."""
+    task = [os.environ[name] for name in ARRAY_TASK if name in os.environ]
+    return "_".join(task) or os.environ.get("SLURM_JOB_ID", "")
 
 
 def _is_mine(mark: Mapping[str, Any]) -> bool:
@@ -497,6 +503,10 @@ class RunFolder:
         if mark is not None and _is_live(mark):
             return {"state": "running", **mark}
         return {"state": "pending"}
+
+    def mark(self) -> dict[str, Any] | None:
+        """Return the mark of the process that is, or was when it died, at work on the run."""
+        return self._read(RUNNING)
 
     def reason(self) -> str:
         """Say in one line why the run failed or was skipped; empty in the other states."""

@@ -195,6 +195,7 @@ def carry_out_together(
     Raises:
         BadData: a run met data that cannot be read; what is finished stays.
     """
+    study.sweep()
     cells = {cell.spec.folder: (cell, asked) for asked, part in parts for cell in part.cells}
     todo = [
         task_of(cell, study.run(cell.spec), asked)
@@ -203,11 +204,7 @@ def carry_out_together(
     ]
     for asked, part in parts:
         _note(asked, part, study)
-    outcomes = []
-    for outcome in _carried_out(_expecting(todo, study, cells), study, executor, fail_fast):
-        if outcome.unmarked:
-            _mark_failed(study.run_named(outcome.name), cells[outcome.name][0], outcome.error)
-        outcomes.append(outcome)
+    outcomes = _marked(todo, cells, study, executor, fail_fast=fail_fast)
     failed = tuple(outcome for outcome in outcomes if outcome.error)
     for asked, part in parts:
         _note(asked, part, study)
@@ -220,6 +217,36 @@ def carry_out_together(
     n_found += len(cells) - len(todo)
     layouts = dict.fromkeys(layout for _, part in parts for layout in part.layouts)
     return Answer(tuple(cells), n_trained, n_found, failed, tuple(layouts), n_left)
+
+
+def retried(
+    request: Request, cells: Sequence[Cell], study: StudyFolder, executor: Executor
+) -> list[Outcome]:
+    """Run cells of an earlier request again, and nothing else of it.
+
+    Raises:
+        BadData: a run met data that cannot be read.
+    """
+    known = {cell.spec.folder: (cell, request) for cell in cells}
+    todo = [task_of(cell, study.run(cell.spec), request) for cell in cells]
+    return _marked(todo, known, study, executor, fail_fast=False)
+
+
+def _marked(
+    todo: Sequence[Task],
+    cells: Mapping[str, tuple[Cell, Request]],
+    study: StudyFolder,
+    executor: Executor,
+    *,
+    fail_fast: bool,
+) -> list[Outcome]:
+    """Carry tasks out and write down the end of those that could not."""
+    outcomes = []
+    for outcome in _carried_out(_expecting(todo, study, cells), study, executor, fail_fast):
+        if outcome.unmarked:
+            _mark_failed(study.run_named(outcome.name), cells[outcome.name][0], outcome.error)
+        outcomes.append(outcome)
+    return outcomes
 
 
 def _expecting(

@@ -28,9 +28,10 @@ FLOORS = [
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
     "runner representing reports",
-    "executor gpus expectation peak_memory worker executors progress study planning "
+    "executor gpus expectation peak_memory worker cluster executors progress study planning "
     "complexity_tables",
-    "figures pattern_figure oddities preparation outlook reporting comparing checking page "
+    "figures pattern_figure oddities preparation outlook"
+    " standing upkeep merging reporting comparing checking page "
     "session variants ablation sensitivity tuning search_results search_figures tuning_report "
     "importance predicting cli __main__",
 ]

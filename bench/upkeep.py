@@ -1,0 +1,134 @@
+"""`bench cancel` and `bench clean`: end what is at work on a study, remove what is of no use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cluster import FOLDER, RECORD, bundles_of, cancel_jobs, queue
+from bench.errors import BadRequest
+from bench.standing import standings
+from bench.store import RunFolder, StudyFolder
+
+PATIENCE = 10.0  # seconds that a coordinator has to end, before it is ended less gently
+
+
+def cancel_lines(study: StudyFolder) -> Iterator[str]:
+    """End all work on a study: jobs of Slurm, and coordinators of this machine; say which.
+
+    What is finished stays, and the rest is pending: the command of the study goes on from there.
+
+    Raises:
+        BadRequest: there is no such study, or Slurm refuses.
+    """
+    jobs = queue() or {}
+    live = sorted({bundle.job for bundle in bundles_of(study) if bundle.job in jobs})
+    cancel_jobs(live)
+    if live:
+        yield f"cancelled {len(live)} Slurm jobs: {', '.join(live)}"
+    coordinators, elsewhere = _coordinators(study)
+    _end(study, coordinators)
+    if coordinators:
+        yield f"ended {len(coordinators)} coordinators: {', '.join(map(str, sorted(coordinators)))}"
+    for host in sorted(elsewhere):
+        yield f"runs are at work on {host}; call this there as well"
+    if not (live or coordinators or elsewhere):
+        yield "nothing is at work"
+
+
+def _coordinators(study: StudyFolder) -> tuple[set[int], set[str]]:
+    """Return the coordinators of this host, and the other hosts where runs are at work."""
+    here, elsewhere = set(), set()
+    for run in study.runs():
+        mark = run.status()
+        if mark["state"] != "running" or "job" in mark:
+            continue
+        if mark["host"] == socket.gethostname():
+            here.add(int(mark["coordinator"]))
+        else:
+            elsewhere.add(mark["host"])
+    return here, elsewhere
+
+
+def _end(study: StudyFolder, coordinators: set[int]) -> None:
+    """Ask as Ctrl-C does, then, where that is ignored as in a background job, tell."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        for pid in _coordinators(study)[0] & coordinators:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                raise BadRequest(
+                    f"process {pid} belongs to another user, who has to end it"
+                ) from None
+        deadline = time.monotonic() + PATIENCE / 2
+        while _coordinators(study)[0] & coordinators and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+# --- cleaning ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Waste:
+    """A folder that can go, and why."""
+
+    path: Path
+    why: str
+
+    @property
+    def n_bytes(self) -> int:
+        """The size of all its files."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+
+def waste(study: StudyFolder, kinds: Sequence[str]) -> list[Waste]:
+    """List what can be removed; never a finished run that is up to date, nor one at work.
+
+    Args:
+        study: whose folder is looked through.
+        kinds: of `unfinished`, `failed`, `stale`, `logs` (of Slurm jobs that are over); empty: all.
+
+    Raises:
+        BadRequest: there is no such study.
+    """
+    wanted = set(kinds) or {"unfinished", "failed", "stale", "logs"}
+    found = []
+    for each in standings(study):
+        path = study.run_named(each.name).path
+        kind = "stale" if each.is_stale else "unfinished" if each.state == "pending" else each.state
+        if kind in wanted and path.is_dir():
+            found.append(Waste(path, each.note if kind == "failed" and each.note else kind))
+    return found + (_logs(study) if "logs" in wanted else [])
+
+
+def _logs(study: StudyFolder) -> list[Waste]:
+    jobs = queue() if (study.path / FOLDER).is_dir() else {}
+    if jobs is None or any(bundle.job in jobs for bundle in bundles_of(study)):
+        return []
+    records = sorted(study.path.glob(f"{FOLDER}/*/{RECORD}"))
+    return [Waste(record.parent, "logs of Slurm jobs that are over") for record in records]
+
+
+def remove(found: Sequence[Waste]) -> None:
+    """Remove folders; a run that was begun since it was listed stays.
+
+    Raises:
+        BadRequest: a folder cannot be removed.
+    """
+    for each in found:
+        if RunFolder(each.path).state == "running":
+            continue
+        try:
+            shutil.rmtree(each.path)
+        except OSError as error:
+            raise BadRequest(
+                f"cannot remove {str(each.path)!r}: {(error.strerror or str(error)).lower()}"
+            ) from error
