@@ -10,13 +10,15 @@ A finding is a warning in reports, never a silent drop.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.data import Dataset, ImageFiles, PictureArray, Split
+from bench.data import Dataset, PictureArray, Split
 from bench.metrics import auc
 from bench.shallow import fit_logistic
 from bench.spec import digest
@@ -178,13 +180,12 @@ def _picture_digests(dataset: Dataset) -> Iterator[tuple[str, np.ndarray]]:
     for m, modality in enumerate(dataset.modalities):
         content = dataset.content[modality.name]
         present = dataset.available[:, m]
-        if isinstance(content, ImageFiles):
-            # A file that cannot be read is the loader's to name, not the scan's.
-            parts = [
-                path.read_bytes() if there and path is not None else b""
-                for path, there in zip(content.paths, present, strict=True)
-            ]
-        elif isinstance(content, PictureArray):
+        paths = getattr(content, "paths", None)
+        if modality.kind == "image" and isinstance(paths, tuple):
+            files = [path if there else None for path, there in zip(paths, present, strict=True)]
+            yield modality.name, _file_digests(files)
+            continue
+        if isinstance(content, PictureArray):
             informative = content.pixels.reshape(dataset.n_cases, -1)
             # A blank or nearly blank picture is no twin of another: quadrants of a digit are.
             if informative.shape[1] < 256:
@@ -199,3 +200,17 @@ def _picture_digests(dataset: Dataset) -> Iterator[tuple[str, np.ndarray]]:
             modality.name,
             np.array([hashlib.sha256(part).hexdigest() if part else "" for part in parts]),
         )
+
+
+def _file_digests(paths: Sequence[Path | None]) -> np.ndarray:
+    """Return a hash of each file, empty for None; only files of one size can be twins.
+
+    A file that cannot be read is the loader's to name, not the scan's.
+    """
+    sizes = {path: path.stat().st_size for path in set(paths) if path is not None}
+    n_of_size = Counter(sizes.values())
+    digests = {
+        path: hashlib.sha256(path.read_bytes()).hexdigest() if n_of_size[size] > 1 else str(path)
+        for path, size in sizes.items()
+    }
+    return np.array(["" if path is None else digests[path] for path in paths])

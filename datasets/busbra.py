@@ -42,6 +42,7 @@ from bench.dataset import (
     numbers,
     read_table,
     some_of,
+    unique_names,
 )
 from bench.errors import BadData
 from bench.pictures import read_grey
@@ -183,14 +184,8 @@ def _read_pictures(folder: Path) -> pd.DataFrame:
     for row, name in enumerate(filled(pictures["ID"], source=TABLE)):
         if not ID.fullmatch(name):  # it becomes a part of a path
             raise bad_cell(pictures["ID"], row, "of the form bus_0001-l", source=TABLE)
-    _check_unique(pictures["ID"], source=TABLE)
+    unique_names(pictures["ID"], source=TABLE)
     return pictures
-
-
-def _check_unique(ids: pd.Series, *, source: str) -> None:
-    repeated = ids.duplicated().to_numpy()
-    if repeated.any():
-        raise bad_cell(ids, int(repeated.argmax()), "there once only", source=source)
 
 
 def _views(pictures: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -238,7 +233,7 @@ def _folds(
 
     source = FOLD_FILES[n_folds]
     table = read_table(folder / source, ("ID", "kFold"))
-    _check_unique(table["ID"], source=source)
+    unique_names(table["ID"], source=source)
     place = pd.Index(table["ID"]).get_indexer(pd.Index(ids))
     if (place < 0).any():
         lacking = ids[place < 0].tolist()

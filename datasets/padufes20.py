@@ -25,7 +25,7 @@ Source: Pacheco et al., Data in Brief 32, 106221, 2020, and the files of the rel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -36,16 +36,17 @@ from pydantic import Field
 from bench.data import Attribute, Dataset, ImageFiles, Modality
 from bench.dataset import (
     DatasetPlugin,
-    bad_cell,
+    MissingFiles,
+    files_there,
     filled,
     find_root,
     fingerprint_files,
     label_codes,
     numbers,
     read_table,
-    some_of,
+    unique_names,
+    words_of,
 )
-from bench.errors import BadData
 from bench.spec import Frozen
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ class PadUfes20Config(Frozen):
         "diagnostic", description="six diagnoses, or cancer (BCC, MEL, SCC) against the others"
     )
     photo: bool = Field(False, description="take the photos as a third modality")
-    missing_files: Literal["error", "absent"] = Field(
+    missing_files: MissingFiles = Field(
         "error", description="what a photo that is not in the folder is: a fault, or absent"
     )
     size: int = Field(64, ge=8, le=1024, description="side of the photos in pixels")
@@ -199,10 +200,7 @@ class PadUfes20(DatasetPlugin):
 
 def _cases(column: pd.Series) -> np.ndarray:
     """Return the names of the photos without their ending: (N,) str."""
-    names = filled(column, source=TABLE)
-    repeated = column.duplicated().to_numpy()
-    if repeated.any():
-        raise bad_cell(column, int(repeated.argmax()), "there once only", source=TABLE)
+    names = unique_names(column, source=TABLE)
     return np.array([name.removesuffix(".png") for name in names])
 
 
@@ -212,25 +210,13 @@ def _table(rows: pd.DataFrame, attributes: Sequence[Attribute]) -> pd.DataFrame:
 
     read = {}
     for attribute in attributes:
-        column = rows[attribute.name].mask(rows[attribute.name].isin(ABSENT))
+        column = rows[attribute.name]
         if attribute.kind == "numeric":
-            read[attribute.name] = numbers(column, source=TABLE)
+            read[attribute.name] = numbers(column.mask(column.isin(ABSENT)), source=TABLE)
         else:
-            read[attribute.name] = _words(column, WORDS.get(attribute.name, YES_NO))
+            words = WORDS.get(attribute.name, YES_NO)
+            read[attribute.name] = words_of(column, words, source=TABLE, absent=ABSENT)
     return pd.DataFrame(read, index=range(len(rows)))
-
-
-def _words(column: pd.Series, words: Mapping[str, str]) -> np.ndarray:
-    """Return what the cells mean, NaN where blank: (N,) objects.
-
-    Raises:
-        BadData: a cell is none of the release's words.
-    """
-    known = column.isna() | column.isin(words)
-    if not known.all():
-        wanted = f"one of {', '.join(words)}, {', '.join(ABSENT)} or blank"
-        raise bad_cell(column, int((~known.to_numpy()).argmax()), wanted, source=TABLE)
-    return column.map(words).to_numpy(dtype=object)
 
 
 def _with_photos(data: Dataset, folder: Path, config: PadUfes20Config) -> Dataset:
@@ -240,14 +226,8 @@ def _with_photos(data: Dataset, folder: Path, config: PadUfes20Config) -> Datase
         BadData: a photo is not there and that is a fault, or none is there at all.
     """
     found = _photos(folder)
-    paths = tuple(found.get(case) for case in data.cases)
-    missing = [case for case, path in zip(data.cases, paths, strict=True) if path is None]
-    if missing and (config.missing_files == "error" or len(missing) == data.n_cases):
-        raise BadData(
-            f"padufes20: {len(missing)} of {data.n_cases} photos named in {TABLE} are not under "
-            f"{folder}: {some_of(missing)}; complete the release, or set missing_files to absent "
-            "if some are there"
-        )
+    named = [found.get(case, folder / f"{case}.png") for case in data.cases]
+    paths = files_there(named, config.missing_files, folder=folder, source=TABLE)
     files = (*data.files, *(path for path in paths if path is not None))
     there = np.array([path is not None for path in paths])
     return replace(

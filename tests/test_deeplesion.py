@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.data import Dataset
+from bench.data import Dataset, Split
 from bench.datasets.deeplesion import (
     BINNED,
     COLUMNS,
@@ -22,6 +22,7 @@ from bench.datasets.deeplesion import (
 )
 from bench.encoders.picture_cache import PictureCache, read_pictures
 from bench.errors import BadData, BadRequest
+from bench.leakscan import scan
 from bench.spec import Recipe
 from bench.splits import make_split
 
@@ -124,6 +125,13 @@ def test_lesions_of_one_slice_share_its_file(release: Path) -> None:
     paths = data.content["slice"].paths  # type: ignore[attr-defined]
     assert paths[0] == paths[1] == release / "Images_png" / "000002_01_01" / "014.png"
     assert len(data.files) == 1 + 3
+
+
+def test_a_slice_that_two_patients_share_is_named_by_the_leak_scan(release: Path) -> None:
+    data = deeplesion(release)
+    fitted, tested = (np.flatnonzero(data.parts == part) for part in ("train", "test"))
+    (fault,) = scan(data, [Split(fitted, fitted[:0], tested)]).split_faults
+    assert fault == "fold 0: 1 pictures of slice are in training and test alike"
 
 
 def test_a_slice_is_shown_in_its_window(release: Path) -> None:

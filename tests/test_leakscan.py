@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,29 @@ def test_groups_and_twin_pictures_on_both_sides_are_named():
         "fold 0: 1 groups stand in training and test",
         "fold 0: 1 pictures of view are in training and test alike",
     )
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Pictures of a plugin's own kind, read from files."""
+
+    paths: tuple[Path | None, ...]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        return np.zeros((len(rows), 2, 2, 1), np.uint8)
+
+
+def test_twins_are_found_in_files_of_any_plugin_but_not_among_those_of_one_part(tmp_path):
+    paths = [tmp_path / f"{case}.png" for case in range(N_CASES)]
+    for case, path in enumerate(paths):
+        path.write_bytes(case.to_bytes(1, "big") * (7 if case % 2 else 9))  # sizes tell no twins
+    paths[55].write_bytes(paths[7].read_bytes())
+    paths[1] = paths[0]  # two cases in one file, both in training
+    absent = (None if case == 60 else path for case, path in enumerate(paths))
+    dataset = make_dataset()
+    dataset = replace(dataset, content={**dataset.content, "view": Slices(tuple(absent))})
+    faults = scan(dataset, SPLITS).split_faults
+    assert faults == ("fold 0: 1 pictures of view are in training and test alike",)
 
 
 def test_a_scan_survives_plain_json():

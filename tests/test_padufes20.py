@@ -141,7 +141,7 @@ def test_smaller_copies_as_jpeg_serve_and_the_release_goes_first(release: Path) 
 
 def test_missing_photos_are_an_error_or_absent(release: Path) -> None:
     (release / "images" / "imgs_part_2" / "PAT_2_12_939.png").unlink()
-    with pytest.raises(BadData, match=r"1 of 6 photos .*: PAT_2_12_939; complete the release"):
+    with pytest.raises(BadData, match=r"1 of 6 files .*: PAT_2_12_939.png; complete the"):
         padufes20(release, photo=True)
     data = padufes20(release, photo=True, missing_files="absent")
     assert data.available[:, 2].tolist() == [True, False, True, True, True, True]
@@ -150,7 +150,7 @@ def test_missing_photos_are_an_error_or_absent(release: Path) -> None:
 def test_no_photo_at_all_is_always_an_error(release: Path) -> None:
     for path in release.rglob("*.png"):
         path.unlink()
-    with pytest.raises(BadData, match=r"6 of 6 photos"):
+    with pytest.raises(BadData, match=r"6 of 6 files"):
         padufes20(release, photo=True, missing_files="absent")
 
 
