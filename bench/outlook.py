@@ -16,6 +16,7 @@ def outlook_lines(
 ) -> Iterator[str]:
     """Say in words who loses what, list the cells with their states, and estimate the time."""
     yield from _protocol_lines(request)
+    yield from remarks(planned)
     known = Expectation.of(folder)
     rows = [("run", "conditions", "state")]
     todo: list[float | None] = []
@@ -26,6 +27,17 @@ def outlook_lines(
         rows.append((cell.spec.folder, str(len(cell.conditions)), state))
     yield from aligned(rows)
     yield f"{len(planned.cells)} runs, {len(todo)} to do; {_estimate(todo, jobs)}"
+
+
+def remarks(planned: Study) -> Iterator[str]:
+    """Say of each encoder that can never learn what is wrong with it."""
+    for config in dict.fromkeys(cell.spec.encoder for cell in planned.cells):
+        if config.frozen and not (config.pretrained or config.weights):
+            yield (
+                f"warning: the encoder of pictures, {config.image}, is frozen with random weights "
+                "and learns nothing; say encoder.pretrained=true or encoder.weights=FILE, or leave "
+                "encoder.frozen out"
+            )
 
 
 def _protocol_lines(request: Request) -> Iterator[str]:

@@ -68,6 +68,7 @@ class Session:
         if answer is None:
             with self._executor() as executor:
                 planned = studies.limited(plan_in(executor, self.request), limit)
+                self._warn(planned)
                 self._scan(planned, folder.create(), executor)
                 answer = studies.carry_out(
                     self.request, planned, folder, executor, fail_fast=fail_fast
@@ -81,6 +82,12 @@ class Session:
 
     def _executor(self) -> AbstractContextManager[Executor]:
         return open_executor(self.jobs, quiet=self.quiet, manner=self.manner, request=self.request)
+
+    def _warn(self, planned: Study) -> None:
+        from bench.outlook import remarks
+
+        if not self.quiet:
+            print("".join(f"{line}\n" for line in remarks(planned)), end="", file=sys.stderr)
 
     def _leave(self, answer: Answer, folder: StudyFolder) -> int:
         """Say what goes on without this process; the table is for a later call."""

@@ -290,6 +290,28 @@ def test_info_prints_source_settings_and_limits(capsys: pytest.CaptureFixture[st
     assert "  p_h_flip" in out
 
 
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [((), False), (("frozen=true",), True), (("frozen=true", "weights=some.pt"), False)],
+)
+def test_a_plan_warns_of_a_frozen_encoder_that_learned_nothing(
+    capsys: pytest.CaptureFixture[str], settings: tuple[str, ...], warned: bool
+) -> None:
+    asked = [f"--set=encoder.{each}" for each in settings]
+    assert call("plan", "-m", "concat", "-d", "digits", "--folds", "0", *asked) == 0
+    out = capsys.readouterr().out
+    assert out.count("warning: the encoder of pictures, resnet10t, is frozen with ran") == warned
+
+
+def test_a_run_warns_of_a_frozen_encoder_that_learned_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["run", "-m", "concat:dropout", "--no-floor", "--folds", "0", "--limit", "1"]
+    asked += ["--set", "recipe.epochs=1", "--set", "encoder.frozen=true"]
+    assert call(*asked) == 0
+    assert capsys.readouterr().err.count("warning: the encoder of pictures") == 1
+
+
 def test_a_new_method_keeps_every_promise(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("new", "method", "my-method") == 0
     assert capsys.readouterr().out.splitlines() == ["my_method.py", "test_my_method.py"]
