@@ -1,7 +1,7 @@
 """What models cost, kept in a study beside its runs, so that figures can set scores against it.
 
-`bench complexity --study NAME` measures and keeps; a run finds its own numbers by what a cost depends
-on: method, settings, dataset, encoders and width, never fold, seed or training. No torch.
+`bench complexity --study NAME` measures and keeps; a run finds its own numbers by what a cost
+depends on: method, settings, dataset, encoders and width, never fold, seed or training. No torch.
 """
 
 from __future__ import annotations

@@ -19,6 +19,8 @@ from typing import Literal
 DASH = "-"
 TERMINAL_WIDTH = 100  # characters
 LATEX_COLUMNS = 8  # of numbers side by side on a page of A4
+LATEX_LINES = 48  # of a float, in lines of a table, on a page of A4 landscape
+LATEX_LETTERS = 170  # of a caption's line there
 SIGNS = ("*", "°", "†", "‡")  # marks of tests; all other marks are letters of footnotes
 TIE = 1e-9  # means closer than this are one number that was summed in two orders
 
@@ -288,22 +290,50 @@ LATEX_WITHOUT_GLYPH = "\u0126\u0127\u0138\u013f\u0140\u0149\u0166\u0167"  # Lati
 def to_latex(table: Table, *, standalone: bool = False, max_columns: int = LATEX_COLUMNS) -> str:
     """Write a `table` environment that needs booktabs and xcolor only.
 
+    What is higher than a page goes on in further environments under the same number.
+
     Args:
         table: what to write.
         standalone: wrap it in a document that compiles by itself.
         max_columns: columns of numbers side by side; a wider block is continued below itself.
     """
-    lines = [LATEX_COMMANDS, r"\begin{table}[htbp]", r"\centering\footnotesize"]
-    lines += [r"\setlength{\tabcolsep}{4pt}"]
-    sentences = [table.title.rstrip(".") + ".", *table.caption]
-    lines += [rf"\caption{{{' '.join(_latex(sentence) for sentence in sentences)}}}"]
+    title = table.title.rstrip(".")
+    caption = " ".join([f"{title}.", *table.caption])
     pieces = [
         _latex_tabular(table, title, indexes[start : start + max_columns])
         for title, indexes in table.blocks()
         for start in range(0, len(indexes), max_columns)
     ]
-    lines += ["\n\\par\\medskip\n".join(pieces), *_latex_footnotes(table), r"\end{table}"]
+    notes = "\n".join(_latex_footnotes(table))
+    floats = _latex_pages([*pieces, *filter(None, [notes])], 2 + len(caption) / LATEX_LETTERS)
+    lines = [LATEX_COMMANDS]
+    for page, each in enumerate(floats):
+        lines += [r"\begin{table}[htbp]", r"\centering\footnotesize"]
+        lines += [r"\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}"]
+        lines += [r"\addtocounter{table}{-1}"] if page else []
+        lines += [rf"\caption{{{_latex(f'{title} (continued).' if page else caption)}}}"]
+        lines += ["\n\\par\\medskip\n".join(each), r"\end{table}"]
     return _latex_document(lines) if standalone else "\n".join(lines) + "\n"
+
+
+def _latex_pages(pieces: Sequence[str], n_taken: float) -> list[list[str]]:
+    """Sort pieces into floats that fit a page each, in their order.
+
+    Args:
+        pieces: whole `tabular` environments and the footnotes; one may be higher than a page.
+        n_taken: lines that the caption of the first float takes.
+    """
+    pages: list[list[str]] = [[]]
+    for piece in pieces:
+        # rules, and the distance to the next
+        n_letters = len(piece) if "minipage" in piece else 0
+        n_lines = n_letters / LATEX_LETTERS + piece.count("\\\\") + piece.count(r"\midrule") / 2 + 2
+        if pages[-1] and n_taken + n_lines > LATEX_LINES:
+            pages.append([])
+            n_taken = 2.0
+        pages[-1].append(piece)
+        n_taken += n_lines
+    return pages
 
 
 def _latex_document(lines: Sequence[str]) -> str:
@@ -339,6 +369,8 @@ def _latex_line(cells: Sequence[str]) -> str:
 
 def _latex_cell(cell: Cell) -> str:
     number = _latex(cell.number)
+    if cell.value is not None and number.startswith("-"):
+        number = f"${number[0]}${number[1:]}"  # a minus, no hyphen
     if cell.best:
         number = rf"\best{{{number}}}"
     elif cell.second:
@@ -361,7 +393,7 @@ def _latex_footnotes(table: Table) -> list[str]:
     ]
     # raggedright inside a minipage: long reasons must not stretch over the line
     return [
-        r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize\raggedright",
+        r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
         "\\par\n".join(notes),
         r"\end{minipage}",
     ]
