@@ -93,7 +93,18 @@ def volumes(folder: Path, n_cases: int = N_CASES) -> Path:
             image = nibabel.Nifti1Image(each.transpose(2, 1, 0), np.eye(4))
             nibabel.save(image, folder / case / f"{case}_{name}.nii.gz")
         np.save(folder / case / f"{case}_adc.npy", voxels[2])
-        rows.append({"id": case, "grade": 1 + k % 2, "age": 50 + k, "location": "skull base"})
+        rows.append(
+            {
+                "id": case,
+                "grade": 1 + k % 2,
+                "sex": k // 2 % 2,
+                "age": 50 + k,
+                "tumor area": 300 + 7 * k,
+                "edema area": None if k % 5 == 4 else 40 + k,
+                "tumor location": ("skull base", "convexity", "falx")[k % 3],
+                "ADC value": 0.9 + 0.01 * k,
+            }
+        )
     write_csv(folder / "patients.csv", rows)
     manifest = folder / "men.yaml"
     manifest.write_text(
@@ -103,8 +114,8 @@ def volumes(folder: Path, n_cases: int = N_CASES) -> Path:
         "  t1c: {volume: '{case}/{case}_t1c.nii.gz', shape: [4, 8, 8]}\n"
         "  flair: {volume: '{case}/{case}_flair.nii.gz', shape: [4, 8, 8]}\n"
         "  adc: {volume: '{case}/{case}_adc.npy', shape: [4, 8, 8]}\n"
-        "  clinical: {table: {age: numeric, location: categorical}}\n"
-        "templates: {location: 'The {name} in the brain is {value}.'}\n"
+        "  clinical: {table: {age: numeric, tumor location: categorical}}\n"
+        "templates: {tumor location: 'The {name} in the brain is {value}.'}\n"
     )
     return manifest
 
@@ -131,7 +142,10 @@ def kidney(folder: Path) -> Path:
         "table: kidneys.xlsx\ncase: number\nlabel: tumour\nn_folds: 3\n"
         "modalities:\n"
         "  ct: {image: 'slices/{case}.png', size: 16, channels: 1}\n"
-        "  report: {report: report}\n"
+        "  report:\n"
+        "    report: report\n"
+        "    rules: {texture: {values: {cystic: [cystic], solid: [solid, mass]}}, "
+        "side: {values: [left, right]}}\n"
         "  laboratory: {vector: [creatinine, haemoglobin]}\n"
         "  history: {table: {smoker: {y: 'yes', n: 'no'}}}\n"
     )

@@ -15,10 +15,11 @@ from PIL import Image
 from bench.data import Dataset
 from bench.datasets.manifest import ManifestConfig, OwnData
 from bench.errors import BadConfig, BadData, BadRequest, BenchError
+from bench.manifest.schema import SOURCES, Manifest
 from bench.registry import Registry
 from bench.request import Request, layered
 from bench.spec import Recipe
-from tests.own_data import kidney, load, picture, skin, volumes, write_csv, write_xlsx
+from tests.own_data import kidney, load, picture, reported, skin, volumes, write_csv, write_xlsx
 
 Rows = list[dict[str, object]]
 
@@ -76,7 +77,7 @@ def test_blank_cells_of_a_workbook_are_gaps(tmp_path: Path) -> None:
     assert (~data.available).sum(0).tolist() == [0, 4, 8, 6]
     assert data.content["laboratory"][1].tolist() == [61.0, 119.0]  # type: ignore[index]
     assert data.table("history")["smoker"].iloc[1] == "no"
-    assert data.table("report")["report"].iloc[0].startswith("A cystic")
+    assert data.table("report").iloc[1].tolist() == ["solid", "right"]
 
 
 def test_more_words_for_absent_are_said_once_for_the_table(tmp_path: Path) -> None:
@@ -138,7 +139,7 @@ def test_the_fingerprint_covers_all_files_and_not_the_title(tmp_path: Path) -> N
     np.save(file, np.load(file) + 1)
     second = load(path).fingerprint
     assert second != first
-    replaced(tmp_path / "patients.csv", "skull base", "convexity")
+    replaced(tmp_path / "patients.csv", "skull base", "tentorium")
     assert load(path).fingerprint not in (first, second)
 
 
@@ -460,6 +461,50 @@ def test_a_vector_is_there_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     assert load(path).modalities[0].width == 2
 
 
+RULES = (
+    "{report: report, rules: {side: {values: [left, right]}, "
+    "border: {values: {smooth: [smooth, even], irregular: [irregular]}}}}"
+)
+
+
+def test_rules_find_attributes_in_a_report_and_never_guess(tmp_path: Path) -> None:
+    path = reported(tmp_path)
+    replaced(path, "{report: report}", RULES)
+    table = tmp_path / "reports.csv"
+    replaced(table, "Lesion of the left hand, smooth border.", "Lesion.")
+    data = load(path)
+    side, border = data.modalities[1].attributes
+    assert (side.name, side.categories) == ("side", ("left", "right"))
+    assert border.categories == ("smooth", "irregular")
+    assert data.table("report").iloc[1].tolist() == ["left", "smooth"]
+    assert data.available[:2, 1].tolist() == [False, True]
+    assert data.table("report").iloc[0].isna().all()
+
+
+def test_attributes_of_a_report_can_be_corrected(tmp_path: Path) -> None:
+    path = reported(tmp_path)
+    replaced(path, "{report: report}", RULES.replace("rules:", "corrected: right.csv, rules:"))
+    right = tmp_path / "right.csv"
+    right.write_text("case,side\nphoto1,right\n")
+    data = load(path)
+    assert data.table("report")["side"].iloc[:2].tolist() == ["left", "right"]
+    assert right in data.files
+    right.write_text("case,side\nphoto1,left\n")
+    assert load(path).fingerprint != data.fingerprint
+    right.write_text("case,side\nphoto1,up\n")
+    assert "right.csv, line 2: side is 'up'; it must be one of left, right or blank" in fault(path)
+    replaced(path, "right.csv", "../right.csv")
+    assert "'../right.csv' leaves the data root" in fault(path)
+
+
+def test_rules_that_cannot_be_used_are_named_with_their_line(tmp_path: Path) -> None:
+    path = reported(tmp_path)
+    replaced(path, "{report: report}", "{report: report, rules: {side: {valeus: [left]}}}")
+    assert "line 7: modalities.report.rules: rules.side" in fault(path, BadConfig)
+    replaced(path, "rules: {side: {valeus: [left]}}", "corrected: right.csv")
+    assert "model and corrected need rules" in fault(path, BadConfig)
+
+
 def test_a_column_serves_one_modality(tmp_path: Path) -> None:
     path = skin(tmp_path)
     path.write_text(path.read_text() + "  more: {table: [age]}\n")
@@ -484,3 +529,41 @@ def test_a_manifest_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "a manifest is a mapping" in fault(tmp_path / "list.yaml", BadConfig)
     (tmp_path / "word.yaml").write_bytes(b"\xff\xfe\x00a")
     assert "not UTF-8" in fault(tmp_path / "word.yaml", BadConfig)
+
+
+GUIDE = Path(__file__).parents[1] / "docs" / "manifest.md"
+
+
+@pytest.mark.parametrize(
+    ("place", "make", "names", "n_available"),
+    [
+        (0, volumes, ("T1C", "FLAIR-C", "ADC", "clinical"), [24, 24, 24, 24]),
+        (1, kidney, ("ct", "report", "laboratory", "history"), [24, 20, 16, 18]),
+        (2, skin, ("photo", "clinical"), [24, 24]),
+    ],
+)
+def test_the_guide_shows_manifests_that_load(
+    tmp_path: Path,
+    place: int,
+    make: Callable[[Path], Path],
+    names: tuple[str, ...],
+    n_available: list[int],
+) -> None:
+    pytest.importorskip("openpyxl")
+    path = make(tmp_path)
+    text = re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[place]
+    path.write_text(text.replace("[24, 128, 128]", "[4, 8, 8]"))
+    data = load(path)
+    assert data.name == path.stem
+    assert data.modality_names == names
+    assert data.available.sum(axis=0).tolist() == n_available
+    read_all(data)
+
+
+def test_the_guide_names_every_key() -> None:
+    text = GUIDE.read_text(encoding="utf-8")
+    keys = [
+        *Manifest.model_fields,
+        *(key for each in SOURCES.values() for key in each.model_fields),
+    ]
+    assert [key for key in keys if f"`{key}`" not in text and f"{key}:" not in text] == []

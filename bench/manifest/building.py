@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,13 @@ from bench.data import Attribute, Dataset, Modality
 from bench.dataset import MissingFiles
 from bench.errors import BadData
 from bench.manifest import columns
-from bench.manifest.files import CasePictures, CaseVolumes, case_files, fingerprint
+from bench.manifest.files import (
+    CasePictures,
+    CaseVolumes,
+    case_files,
+    fingerprint,
+    path_inside,
+)
 from bench.manifest.reading import ManifestFile
 from bench.manifest.reports import report
 from bench.manifest.schema import (
@@ -110,14 +115,7 @@ def find_table(file: ManifestFile, data_root: Path | None) -> tuple[Path, Path]:
             f"{file.at('table')}: {file.manifest.table!r} is not in {roots[-2:][0]}; put it there, "
             "or give its folder with --data-root"
         )
-    table = root / file.manifest.table
-    real, inside = os.path.realpath(table), os.path.realpath(root)
-    if not file.manifest.allow_outside and os.path.commonpath([real, inside]) != inside:
-        raise BadData(
-            f"{file.at('table')}: {file.manifest.table!r} leaves the data root {root}, links "
-            "followed; move it there, or say allow_outside: true"
-        )
-    return root, table
+    return root, path_inside(file, root, file.manifest.table, "table")
 
 
 def _source(sheet: Sheet, name: str, said: object, root: Path, choices: Choices) -> _Source:

@@ -17,6 +17,7 @@ import numpy as np
 from bench.data import ImageFiles
 from bench.dataset import MissingFiles, bad_cell
 from bench.errors import BadData
+from bench.manifest.reading import ManifestFile
 from bench.manifest.spreadsheet import Sheet
 from bench.volumes import VolumeFiles
 
@@ -153,6 +154,26 @@ def _path(column: pd.Series, row: int, root: Path, inside: str | None, source: s
     if inside is not None and os.path.commonpath([real, inside]) != inside:
         wanted = f"a path inside {root}, links followed, unless allow_outside: true is said"
         raise bad_cell(column, row, wanted, source=source)
+    return path
+
+
+def path_inside(file: ManifestFile, root: Path, said: str, *keys: str) -> Path:
+    """Return the path of one file that a manifest names.
+
+    Raises:
+        BadData: it leaves the data root, also by a link.
+    """
+    path = root / said
+    try:
+        real, inside = os.path.realpath(path), os.path.realpath(root)
+        path.is_file()  # too long a name is found out here
+    except (OSError, ValueError):
+        raise BadData(f"{file.at(*keys)}: {said!r} is no path") from None
+    if not file.manifest.allow_outside and os.path.commonpath([real, inside]) != inside:
+        raise BadData(
+            f"{file.at(*keys)}: {said!r} leaves the data root {root}, links followed; move it "
+            "there, or say allow_outside: true"
+        )
     return path
 
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from bench.data import Attribute
 from bench.errors import BadData
-from bench.free_text import attributes_of, with_corrections
+from bench.free_text import attributes_of, checked_rules, with_corrections
 from bench.manifest.columns import Table
+from bench.manifest.files import path_inside
 from bench.manifest.schema import REPORT_SENTENCE, SENTENCE, ReportColumn
 from bench.manifest.spreadsheet import Sheet
 
@@ -46,11 +47,11 @@ def report(
         Attribute(
             name,
             "categorical",
-            (),
+            rules.vocabulary,
             manifest.leaks.get(name, ""),
             manifest.templates.get(name, SENTENCE),
         )
-        for name in map(str, found.columns)
+        for name, rules in checked_rules(said.rules).items()
     )
     return Table(attributes, found.where(found.notna(), np.nan).astype(object)), files
 
@@ -81,16 +82,10 @@ def _model_files(model: str) -> tuple[Path, ...]:
 
 def _corrected(sheet: Sheet, said: ReportColumn, root: Path, keys: tuple[str, ...]) -> Path:
     """Return the corrected table, which lies below the data root."""
-    path, where = root / said.corrected, sheet.file.at(*keys, "corrected")
+    path = path_inside(sheet.file, root, said.corrected, *keys, "corrected")
     if not path.is_file():
         raise BadData(
-            f"{where}: {said.corrected!r} is not in {root}; write it with `bench prepare "
-            "MANIFEST --attributes FILE`, or take the key out"
-        )
-    real, inside = os.path.realpath(path), os.path.realpath(root)
-    if not sheet.file.manifest.allow_outside and os.path.commonpath([real, inside]) != inside:
-        raise BadData(
-            f"{where}: {said.corrected!r} leaves the data root {root}, links followed; move it "
-            "there, or say allow_outside: true"
+            f"{sheet.file.at(*keys, 'corrected')}: {said.corrected!r} is not in {root}; write it "
+            "with `bench prepare MANIFEST --attributes FILE`, or take the key out"
         )
     return path
