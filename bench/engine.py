@@ -21,7 +21,7 @@ from bench.batches import balanced_order, split_batches
 from bench.data import Tokens
 from bench.encoders import Inputs
 from bench.encoders.augmentation import Augmenter
-from bench.errors import BadConfig, BenchError
+from bench.errors import BadConfig, GivenUp
 from bench.inference import Ask, Member, Model, Part, encoded_part, predict, selection_score
 from bench.method import Method, Progress, Stage
 from bench.optimiser import only_these_train, optimiser_of
@@ -33,7 +33,7 @@ Log = Callable[[dict[str, Any]], None]
 Build = Callable[[Stage | None], Model]  # a new model, seeded; of a fresh stage or of the run
 
 
-class NonFiniteLoss(BenchError):
+class NonFiniteLoss(GivenUp):
     """A loss term left the finite numbers; the run stops."""
 
 

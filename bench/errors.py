@@ -42,6 +42,10 @@ class BadPlugin(BenchError):
     """A plugin file that cannot be used."""
 
 
+class GivenUp(BenchError):
+    """A training that is not worth going on with: its checkpoints are of no use."""
+
+
 class NotApplicable(BenchError):
     """A method that cannot take this dataset or setting; the cell is skipped with this reason."""
 

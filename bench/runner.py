@@ -22,8 +22,8 @@ from bench.data import Availability, Dataset, Split
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.augmentation import Augmenter, stacked
 from bench.encoders.features import FeatureExtractor
-from bench.engine import NonFiniteLoss, Training, fit
-from bench.errors import BadData, BadRequest, BenchError, NotApplicable
+from bench.engine import Training, fit
+from bench.errors import BadData, BadRequest, BenchError, GivenUp, NotApplicable
 from bench.inference import Ask, Member, Model, Part, Scored, predict, selection_score
 from bench.method import Config, Method, ShallowMethod, Stage
 from bench.patterns import (
@@ -95,8 +95,8 @@ def execute(
         folder.release()
         raise
     except Exception as error:
-        if isinstance(error, NonFiniteLoss):
-            checkpoints.discard()  # from there the loss would leave the numbers again
+        if isinstance(error, GivenUp):
+            checkpoints.discard()
         reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
         folder.fail(reason, traceback.format_exc())
         raise

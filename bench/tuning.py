@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import BadData, BadRequest, BenchError
+from bench.errors import BadData, BadRequest, BenchError, GivenUp
 from bench.executor import WORKER_DIED, Executor, Task, value_of
 from bench.ledger import JOURNAL, Budget, Law, Ledger, seconds_of, shown_storage
 from bench.request import Request, numbers
@@ -38,7 +38,7 @@ Report = Callable[[float], None]
 Watch = Callable[[Mapping[str, Any]], None]
 
 
-class Pruned(BenchError):
+class Pruned(GivenUp):
     """A run that a search stopped, since others were better at the same epoch."""
 
 
