@@ -147,7 +147,11 @@ class Encoders(nn.Module):
         """Encode the present rows of a group in one call: (B, T, C) for each member."""
         ready = {m: inputs.content[m].tokens for m in group.members}
         if all(tokens is not None for tokens in ready.values()):
-            return {m: tokens for m, tokens in ready.items() if tokens is not None}
+            return {
+                m: tokens.masked_fill(~inputs.observed[:, m, None, None], 0.0)
+                for m, tokens in ready.items()
+                if tokens is not None
+            }
         encoder = self.get_submodule(group.name)
         present = [inputs.observed[:, m].nonzero().flatten() for m in group.members]
         parts = [inputs.content[m] for m in group.members]
