@@ -278,11 +278,19 @@ for (var i = 0; i < 3; i++) {
   button.click();
   seen.push(order() + "/" + button.parentElement.getAttribute("aria-sort"));
 }
-document.title = "ORDER " + seen.join(" ");
+var others = Array.from(document.querySelectorAll("table th button")).filter(function (each) {
+  each.click();
+  return each.parentElement.getAttribute("aria-sort") === "none";
+});
+document.title = "ORDER " + seen.join(" ") + " deaf " + others.length;
 </script></body>"""
-WRAPPER = """<!DOCTYPE html><title></title><iframe style="border:0;width:375px;height:900px"
+WRAPPER = """<!DOCTYPE html><title></title><iframe style="border:0;width:{width}px;height:900px"
 srcdoc="{page}" onload="var root = this.contentDocument.documentElement;
-document.title = 'WIDTH ' + root.scrollWidth + ' ' + this.contentDocument.images.length">
+var images = Array.from(this.contentDocument.images);
+var loaded = images.filter(function (each) {{ return each.complete && each.naturalWidth; }});
+var asked = this.contentWindow.performance.getEntriesByType('resource').filter(
+  function (each) {{ return each.name.indexOf('data:') !== 0; }});
+document.title = ['WIDTH', root.scrollWidth, images.length, loaded.length, asked.length].join(' ')">
 </iframe>"""
 
 
@@ -308,16 +316,22 @@ def title_in_chromium(page: str, folder: Path, width: int) -> str:
 
 
 @pytest.mark.slow
-def test_tables_sort_at_a_press_and_go_back(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("width", [375, 1440])
+def test_tables_sort_at_a_press_and_go_back(page: str, tmp_path: Path, width: int) -> None:
     sorting = page.replace("</body>", SORT)
     # a: 100, b: 50 of condition 1, broken: no number, which stays last
-    wanted = "ORDER abb abb/descending bab/ascending abb/none"
-    assert title_in_chromium(sorting, tmp_path, 1440) == wanted
+    wanted = "ORDER abb abb/descending bab/ascending abb/none deaf 0"
+    assert title_in_chromium(sorting, tmp_path, width) == wanted
 
 
 @pytest.mark.slow
-def test_the_page_is_as_narrow_as_a_phone(page: str, tmp_path: Path) -> None:
-    wrapped = WRAPPER.format(page=html.escape(page))
-    _, width, n_images = title_in_chromium(wrapped, tmp_path, 1440).split()
-    assert int(width) == 375
-    assert int(n_images) > 5
+@pytest.mark.parametrize("width", [375, 1440])
+def test_the_page_fits_phone_and_desk_and_asks_no_network(
+    page: str, tmp_path: Path, width: int
+) -> None:
+    wrapped = WRAPPER.format(page=html.escape(page), width=width)
+    title = title_in_chromium(wrapped, tmp_path, width + 60)
+    shown, n_images, n_loaded, n_requests = map(int, title.split()[1:])
+    assert shown == width
+    assert n_images > 5
+    assert (n_loaded, n_requests) == (n_images, 0)
