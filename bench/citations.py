@@ -10,8 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from bench.errors import BadPlugin, unknown
-from bench.plugin_file import Kind
+from bench.errors import BadConfig, BadPlugin, unknown
+from bench.plugin_file import Kind, is_manifest
 from bench.registry import Registry
 
 KINDS: tuple[Kind, ...] = ("method", "dataset")
@@ -71,6 +71,8 @@ def read_cite_lines(names: Collection[str], include: Sequence[Path] = ()) -> Ite
 def _page(path: Path) -> SimpleNamespace:
     """Read the literals that the classes of a plugin file have as attributes."""
     page = SimpleNamespace(reference=None, display_name="", citation="", licence="")
+    if is_manifest(path):
+        return _page_of_manifest(page, path)
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
@@ -85,6 +87,18 @@ def _page(path: Path) -> SimpleNamespace:
                 page.reference = _reference_of(each.value)
             elif isinstance(each.value, ast.Constant) and isinstance(each.value.value, str):
                 setattr(page, name, each.value.value)
+    return page
+
+
+def _page_of_manifest(page: SimpleNamespace, path: Path) -> SimpleNamespace:
+    from bench.manifest import read_manifest
+
+    try:
+        said = read_manifest(path)
+    except BadConfig:
+        return page
+    page.display_name, page.citation = said.name, said.manifest.citation
+    page.licence = said.manifest.licence
     return page
 
 

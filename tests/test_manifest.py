@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.citations import read_cite_lines
 from bench.data import Dataset
 from bench.datasets.manifest import ManifestConfig, OwnData
 from bench.errors import BadConfig, BadData, BadRequest, BenchError
@@ -167,6 +168,12 @@ def test_the_plugin_manifest_takes_the_file_as_a_setting(tmp_path: Path) -> None
     assert "manifest" not in request.settings
     with pytest.raises(BadRequest, match=r"none was named; say --dataset study\.yaml"):
         OwnData().load(ManifestConfig(), None)
+
+
+def test_a_report_cites_own_data_as_the_manifest_says(tmp_path: Path) -> None:
+    path = skin(tmp_path)
+    path.write_text(path.read_text() + "citation: A. Nobody, 2020\n")
+    assert any("A. Nobody, 2020" in line for line in read_cite_lines(["skin"], [path]))
 
 
 def test_a_broken_manifest_is_listed_with_its_reason(tmp_path: Path) -> None:
