@@ -50,6 +50,26 @@ class NotApplicable(BenchError):
     """A method that cannot take this dataset or setting; the cell is skipped with this reason."""
 
 
+NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # as torch words it
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory, of the machine or of a GPU, is exhausted."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
+
+
+def reason_for(error: Exception) -> str:
+    """Say in one line why a run failed."""
+    if isinstance(error, BenchError):
+        return str(error)
+    if is_lack_of_memory(error):
+        said = str(error).strip().partition("\n")[0]
+        return f"memory ran out ({said}); lower the batch size, or the runs at a time"
+    return f"{type(error).__name__}: {error}"
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> UnknownName:
     """Build the error for an unknown name, with the nearest known one."""
     names = sorted(known)

@@ -23,7 +23,7 @@ from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.augmentation import Augmenter, stacked
 from bench.encoders.features import FeatureExtractor
 from bench.engine import Training, fit
-from bench.errors import BadData, BadRequest, BenchError, GivenUp, NotApplicable
+from bench.errors import BadData, BadRequest, GivenUp, NotApplicable, reason_for
 from bench.inference import Ask, Member, Model, Part, Scored, predict, selection_score
 from bench.method import Config, Method, ShallowMethod, Stage
 from bench.patterns import (
@@ -97,8 +97,7 @@ def execute(
     except Exception as error:
         if isinstance(error, GivenUp):
             checkpoints.discard()
-        reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        folder.fail(reason, traceback.format_exc())
+        folder.fail(reason_for(error), traceback.format_exc())
         raise
     checkpoints.discard()
     folder.finish(**facts, **checkpoints.facts())

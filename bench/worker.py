@@ -11,11 +11,9 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.errors import BenchError, Claimed, NotApplicable
+from bench.errors import BenchError, Claimed, NotApplicable, is_lack_of_memory, reason_for
 from bench.executor import BUG, CLAIMED, OUT_OF_MEMORY, Outcome, Task
 from bench.store import COORDINATOR
-
-NO_MEMORY = ("can't allocate memory", "out of memory", "not enough memory")  # as torch words it
 
 
 def perform(task: Task, report: Callable[[float], None]) -> Outcome:
@@ -29,9 +27,8 @@ def perform(task: Task, report: Callable[[float], None]) -> Outcome:
     except BenchError as error:
         return Outcome(task.name, str(error), type(error).__name__)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
         fault = OUT_OF_MEMORY if is_lack_of_memory(error) else BUG
-        return Outcome(task.name, text, fault, traceback.format_exc())
+        return Outcome(task.name, reason_for(error), fault, traceback.format_exc())
 
 
 def _work(task: Task, report: Callable[[float], None]) -> Any:
@@ -48,13 +45,6 @@ def _work(task: Task, report: Callable[[float], None]) -> Any:
 
         return work(task.payload, report)
     return study.run_cell(task.payload, report)
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that memory, of the machine or of a GPU, is exhausted."""
-    if isinstance(error, MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
 
 
 def serve(pipe: Connection, parent: int, gpu: str = "") -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bench import gpus
 from bench.cluster import Job, bundled, queue
-from bench.errors import BadRequest
+from bench.errors import BadRequest, is_lack_of_memory
 from bench.executor import (
     BUG,
     KILLED_FOR_MEMORY,
@@ -30,7 +30,7 @@ from bench.executors.processes import Processes
 from bench.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.registry import Registry
 from bench.session import Manner, open_executor, seconds_of
-from bench.worker import is_lack_of_memory, perform
+from bench.worker import perform
 from tests.command_line import call, included
 
 STUDY = ("-m", "counted", "-d", "shuffled", "--no-floor", "--folds", "0", "--device", "cpu", "-q")

@@ -274,7 +274,7 @@ DRILLS = (
           1, "signal SIGKILL", f"a failed row and a new worker; {AGAIN}"),
     Drill("memory is exhausted", "a gigabyte more than `ulimit -v` allows",
           method_fails("memory", "--jobs", "2"),
-          1, "memory", f"a failed row, the others are done; {AGAIN}"),
+          1, "memory ran out", f"a failed row, the others are done; {AGAIN}"),
     Drill("the coordinator is killed", "SIGKILL in the second epoch", coordinator_dies,
           -signal.SIGKILL, "taken up in epoch 1, step", "the same command goes on"),
     Drill("a checkpoint of a training has a flipped bit", "after such a SIGKILL",
