@@ -195,6 +195,12 @@ def budget_sentence(rows: Sequence[RowRuns], preset: str) -> str:
     def say(run: RunResult) -> str:
         recipe = run.spec["recipe"]
         sizes = f"d_model {recipe['d_model']}, {counted(recipe['epochs'], 'epoch')}"
+        smaller = run.facts.get("smaller_batch")
+        if smaller:
+            return (
+                f"{sizes}, batches of {smaller['batch_size']} where memory did not suffice for "
+                f"{recipe['batch_size']}"
+            )
         return f"{sizes}, batches of {recipe['batch_size']}"
 
     name = f" (preset {preset})" if preset else ""

@@ -103,6 +103,7 @@ def _call(command: Sequence[str]) -> None:
 
 def write_bundles(study: StudyFolder, batch: str, bundles: Sequence[Bundle]) -> None:
     """Keep what was submitted together."""
+    (study.path / FOLDER / batch).mkdir(parents=True, exist_ok=True)
     record = {"bundles": [asdict(bundle) for bundle in bundles]}
     study.write_json(f"{FOLDER}/{batch}/{RECORD}", record)
 

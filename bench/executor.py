@@ -181,4 +181,5 @@ def retry_of(task: Task, outcome: Outcome) -> Task | None:
         return None
     smaller = {"batch_size": batch_size, "because": outcome.error}
     payload = {**task.payload, "retry_batch": None, "smaller": smaller}
+    payload.pop("failed_at", None)  # the first attempt is no other coordinator's
     return replace(task, payload=payload, peak_bytes=None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -119,9 +119,8 @@ def _is_stale(run: RunFolder, registry: Registry) -> bool:
     return bool(now != spec["sources"])
 
 
-def status_lines(study: StudyFolder) -> Iterator[str]:
-    """Say of every run of a study what became of it, and count."""
-    found = standings(study)
+def status_lines(found: Sequence[Standing]) -> Iterator[str]:
+    """List runs with state and note, and count the states."""
     yield from aligned([(each.name, each.state, each.note) for each in found])
     counts = Counter(each.state for each in found)
     counts["stale"] = sum(each.is_stale for each in found)
@@ -134,7 +133,8 @@ def watch(study: StudyFolder, seconds: float | None) -> Iterator[str]:
     None: once.
     """
     while True:
-        yield "\n".join(status_lines(study))
-        if seconds is None or not any(each.state in OPEN for each in standings(study)):
+        found = standings(study)
+        yield "\n".join(status_lines(found))
+        if seconds is None or not any(each.state in OPEN for each in found):
             return
         time.sleep(seconds)

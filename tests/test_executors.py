@@ -11,7 +11,7 @@ import pytest
 
 from bench import gpus
 from bench.cluster import Job, bundled, queue
-from bench.errors import BadRequest, is_lack_of_memory
+from bench.errors import BadRequest
 from bench.executor import (
     BUG,
     KILLED_FOR_MEMORY,
@@ -30,7 +30,8 @@ from bench.executors.processes import Processes
 from bench.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.registry import Registry
 from bench.session import Manner, open_executor, seconds_of
-from bench.worker import perform
+from bench.store import StudyFolder
+from bench.worker import is_lack_of_memory, perform
 from tests.command_line import call, included
 
 STUDY = ("-m", "counted", "-d", "shuffled", "--no-floor", "--folds", "0", "--device", "cpu", "-q")
@@ -259,3 +260,24 @@ def test_the_queue_is_read_from_squeue_and_no_answer_is_none(
     assert [each.in_words for each in jobs.values()] == ["running", "pending (Priority)"]
     program.write_text("#!/bin/sh\nexit 1\n")
     assert queue() is None
+
+
+def test_a_run_that_memory_does_not_suffice_for_is_trained_with_half_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = (
+        "run", *included("greedy"), "-m", "greedy", "--no-floor", "--folds", "0", "--device", "cpu",
+        "--set", "recipe.epochs=1", "-q",
+    )  # fmt: skip
+    assert call(*asked, "--set", "recipe.batch_size=32") == 0
+    (run,) = StudyFolder(Path("results"), "main").runs()
+    assert run.status()["smaller_batch"] == {
+        "batch_size": 16,
+        "because": "MemoryError: no memory for 32 cases",
+    }
+    assert run.spec()["recipe"]["batch_size"] == 32
+    said = " ".join(capsys.readouterr().out.split())
+    assert "batches of 16 where memory did not suffice for 32" in said
+    assert call(*asked, "--set", "recipe.batch_size=128") == 1
+    assert "MemoryError: no memory for 64 cases" in capsys.readouterr().err

@@ -76,6 +76,7 @@ class _Open:
     bundle: Bundle
     n_missed: int = 0  # looks in a row at which its job was not in the queue
     n_losses: int = 0  # jobs that ended under it
+    n_failed: int = 0  # looks at which it had failed: its job may be about to retry it
 
     def is_lost(self, folder: RunFolder) -> bool:
         """Say whether its job ended while it was at work, and not before its turn."""
@@ -207,7 +208,8 @@ class Slurm(Executor):
         """Say how a cell ended; None: it has not, or it was never begun."""
         folder = _folder(each.task)
         told = _told(each.task, folder)
-        if told is not None:
+        each.n_failed += told is not None and told.fault == RECORDED
+        if told is not None and (told.fault != RECORDED or each.n_failed >= LOOKS):
             return told
         status = folder.status()
         if status["state"] == "running":
