@@ -50,7 +50,12 @@ def _describe(kind: Kind, found: Found, plugin: Any) -> Iterator[str]:
     if kind == "protocol":
         yield from ["", f"model selection: {plugin.selection}", *plugin().words()]
     config = getattr(plugin, "config_class", None)
-    if config is not None and config.model_fields:
+    if config is None or not config.model_fields:
+        return
+    if kind == "executor":
+        yield from ["", "settings (in the YAML file of --executor-config)"]
+        yield from aligned([_field(key, field) for key, field in config.model_fields.items()])
+    else:
         yield from _settings(found.name, config)
 
 

@@ -280,10 +280,10 @@ def _carried_out(
         if stopped:
             return
         todo = [
-            task for task in elsewhere.values() if study.run_named(task.name).state != "running"
+            each for each in elsewhere.values() if study.run_named(each.name).state != "running"
         ]
-        for task in todo:
-            del elsewhere[task.name]
+        for each in todo:
+            del elsewhere[each.name]
         if elsewhere and not todo:
             time.sleep(ELSEWHERE_SECONDS)
 

@@ -11,7 +11,7 @@ import pytest
 
 from bench import gpus
 from bench.cluster import Job, bundled, queue
-from bench.errors import BadRequest
+from bench.errors import BadRequest, is_lack_of_memory
 from bench.executor import (
     BUG,
     KILLED_FOR_MEMORY,
@@ -31,7 +31,7 @@ from bench.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.registry import Registry
 from bench.session import Manner, open_executor, seconds_of
 from bench.store import StudyFolder
-from bench.worker import is_lack_of_memory, perform
+from bench.worker import perform
 from tests.command_line import call, included
 
 STUDY = ("-m", "counted", "-d", "shuffled", "--no-floor", "--folds", "0", "--device", "cpu", "-q")
@@ -241,6 +241,13 @@ def test_an_unknown_setting_of_an_executor_is_one_line(
     assert "did you mean partition?" in capsys.readouterr().err
 
 
+def test_the_settings_of_an_executor_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("info", "slurm") == 0
+    said = capsys.readouterr().out
+    assert "settings (in the YAML file of --executor-config)" in said
+    assert "  bundle_minutes" in said
+
+
 def test_short_tasks_share_a_job_and_unknown_ones_do_not() -> None:
     tasks = [task("a", 50.0), task("b", 40.0), task("c", 30.0), task("new"), task("long", 500.0)]
     names = [[each.name for each in bundle] for bundle in bundled(tasks, 100.0)]
@@ -274,10 +281,11 @@ def test_a_run_that_memory_does_not_suffice_for_is_trained_with_half_the_batch(
     (run,) = StudyFolder(Path("results"), "main").runs()
     assert run.status()["smaller_batch"] == {
         "batch_size": 16,
-        "because": "MemoryError: no memory for 32 cases",
+        "because": "memory ran out (no memory for 32 cases); lower the batch size, or the runs at "
+        "a time",
     }
     assert run.spec()["recipe"]["batch_size"] == 32
     said = " ".join(capsys.readouterr().out.split())
     assert "batches of 16 where memory did not suffice for 32" in said
     assert call(*asked, "--set", "recipe.batch_size=128") == 1
-    assert "MemoryError: no memory for 64 cases" in capsys.readouterr().err
+    assert "no memory for 64 cases" in capsys.readouterr().err
