@@ -56,6 +56,25 @@ def _kept(run: RunResult) -> dict[str, Represented]:
     return read(run.folder.representations()) if run.folder is not None else {}
 
 
+def row_names(rows: Sequence[RowRuns]) -> dict[str, str]:
+    """Name rows by label; those of one method by what most of the others do not have.
+
+    `cmml #2` of an ablation becomes `cmml: no_memory = True`, the whole method `cmml #1`.
+    """
+    said = {row.label: [each for each in row.differs.split(", ") if each] for row in rows}
+    names = {}
+    for row in rows:
+        stem = row.label.partition(" #")[0]
+        kin = [said[each.label] for each in rows if each.label.partition(" #")[0] == stem]
+        own = [
+            each.removeprefix("method_config.")
+            for each in said[row.label]
+            if 2 * sum(each in other for other in kin) < len(kin)
+        ]
+        names[row.label] = f"{stem}: {', '.join(own)}" if own else row.label
+    return names
+
+
 def class_names(contents: Contents, n_classes: int) -> tuple[str, ...]:
     """Return the names of the classes, or their numbers where no run noted them."""
     for run in contents.done:

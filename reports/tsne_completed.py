@@ -80,14 +80,14 @@ def _points(contents: Contents, row: RowRuns) -> Iterator[dict[str, Any]]:
         return
     joint = embed(np.concatenate([each.values for each in sets]))
     ends = np.cumsum([len(each.case) for each in sets])[:-1]
-    names = _names(row)
+    names, labels = _names(row), planes.row_names(contents.rows)
     for each, plane in zip(sets, np.split(joint, ends), strict=True):
         yield from planes.lines_of(
             each.label,
             each.case,
             plane,
             table=contents.layout.title,
-            method=row.label,
+            method=labels[row.label],
             modality=names[each.modality] if names else f"modality {each.modality}",
             kind=each.kind,
             column=each.column.name,
@@ -163,10 +163,11 @@ def _figure(contents: Contents, data: pd.DataFrame) -> Any:
 
 def _left_out(contents: Contents, shown: Sequence[str]) -> str:
     """Name the rows that complete, but nothing that tells cases apart."""
+    names = planes.row_names(contents.rows)
     named = [
-        row.label
+        names[row.label]
         for row in contents.rows
-        if row.label not in shown
+        if names[row.label] not in shown
         and any(kept.completed for _, kept in planes.kept_columns(contents, row)[1])
     ]
     if not named:

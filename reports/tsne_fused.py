@@ -57,6 +57,7 @@ class TsneFused(Figure):
 
 def _points(contents: Contents) -> Iterator[dict[str, Any]]:
     """Yield a line per method, column and case."""
+    labels = planes.row_names(contents.rows)
     for row in contents.rows:
         repeat, columns = planes.kept_columns(contents, row)
         if len(columns) > MAX_COLUMNS:  # the last one has the most, or the highest rate
@@ -72,7 +73,7 @@ def _points(contents: Contents) -> Iterator[dict[str, Any]]:
                 kept.case[chosen],
                 plane,
                 table=contents.layout.title,
-                method=row.label,
+                method=labels[row.label],
                 column=column.name,
                 long_name=column.long_name,
                 fold=repeat[0] if repeat else 0,

@@ -105,6 +105,18 @@ def test_a_guess_that_is_the_same_for_all_is_left_out_and_said(study: StudyFolde
     assert "constant" in text_of(drawing)
 
 
+def test_variants_of_one_method_are_named_by_their_own_setting(study: StudyFolder) -> None:
+    for switch in ("", "no_memory", "no_context"):
+        config = {name: name == switch for name in ("no_memory", "no_context")}
+        kept(study, "a", guess=4.0, method_config=config)
+    kept(study, "b", guess=4.0)
+    for name in ("tsne-fused", "tsne-completed"):
+        (drawing,) = drawn(study, name)
+        methods = set(drawing.data["method"])
+        assert {"a: no_memory = True", "a: no_context = True", "b"} < methods
+        assert len(methods) == 4
+
+
 def test_the_same_study_is_drawn_alike(study: StudyFolder) -> None:
     kept(study, "a", guess=4.0)
     for name in ("tsne-fused", "tsne-completed"):
