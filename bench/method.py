@@ -53,7 +53,8 @@ class Capabilities:
     needs_complete_training: bool = False
     attribute_level: bool = True
     separate_encoders: bool = False  # asks for one encoder per modality, like pictures included
-    smaller_batch: bool = True  # may be tried with half a batch once, if memory runs out
+    smaller_batch: bool = True  # may be tried with half a batch once, if memory runs out; False
+    # where the loss compares the cases of a batch, which another size would change
     kinds: tuple[str, ...] = ()  # kinds of which at least one modality is needed; empty: any
     reason: str = ""  # why the limits above hold
 

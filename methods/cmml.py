@@ -46,7 +46,7 @@ from bench.layers.context import ContextAlignment, ContextCompletion
 from bench.layers.contrastive import Reduction, prototype_losses
 from bench.layers.memory_bank import Memory, MemoryUpdate
 from bench.layers.pooling import PoolRule, pool_sets
-from bench.method import Config, Method, Prediction, Progress, Reference
+from bench.method import Capabilities, Config, Method, Prediction, Progress, Reference
 
 if TYPE_CHECKING:
     import optuna
@@ -107,6 +107,7 @@ class CMML(Method):
         arxiv="2605.25968",
     )
     config_class = CMMLConfig
+    capabilities = Capabilities(smaller_batch=False)  # it contrasts the cases of a batch
     presets: ClassVar = {
         "standard": {"d_bottleneck": 32, "enc_mlp": 32, "dec_mlp": 32, "classifier_hidden": 32},
         "table4": {"d_bottleneck": 64, "enc_mlp": 256} | _BARE,

@@ -97,7 +97,7 @@ class MCMoE(Method):
     )
     config_class = MCMoEConfig
     capabilities = Capabilities(
-        min_modalities=2, reason="a generator needs another modality to generate from"
+        min_modalities=2, smaller_batch=False, reason="a generator needs another modality"
     )
     presets: ClassVar = {
         "default": {},
