@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from tests.faults.drills import DRILLS, STUDY, Drill, Unavailable
@@ -22,9 +23,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", nargs="?", choices=("drills", "siege"), default="drills")
     parser.add_argument("--kills", type=int, default=30, help="of a siege")
     parser.add_argument("--seed", type=int, default=0, help="of a siege: who is killed, and when")
+    parser.add_argument("--folder", type=Path, help="keep the studies there; default: nowhere")
     asked = parser.parse_args(arguments)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as place:
+    with nullcontext(asked.folder) if asked.folder else tempfile.TemporaryDirectory() as place:
         if asked.what == "siege":
             return _siege(Path(place), asked.kills, asked.seed)
         return _drills(Path(place))
@@ -34,6 +36,7 @@ def _siege(place: Path, n_kills: int, seed: int) -> int:
     started = time.monotonic()
     siege = Siege(place / "attacked", n_kills, seed)
     siege.run()
+    print(f"{len(siege.killed)} kills, {siege.n_starts} starts", file=sys.stderr, flush=True)
     report = siege.report(place / "straight")
     print("\n".join(f"{name:<24}{count:>4}" for name, count in report.items()))
     print(f"{'seconds':<24}{time.monotonic() - started:>4.0f}")
