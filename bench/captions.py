@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.results import Repeat, RowRuns, cases_scored, constant_places, metric_named
 from bench.spec import TEXT_MODELS, Augmentation
+from bench.wording import counted, listed
 
 if TYPE_CHECKING:
     from bench.layout import LayoutColumn
@@ -35,12 +36,6 @@ NOT_ALTERED = "as they are"
 def repeat_name(repeat: Repeat) -> str:
     """Name a repeat in words: `fold 0, seed 3`."""
     return f"fold {repeat[0]}, seed {repeat[1]}"
-
-
-def listed(names: Iterable[str]) -> str:
-    """Join names: `a`, `a and b`, `a, b and c`."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def per_row(rows: Sequence[RowRuns], say: Callable[[RunResult], str]) -> str:
@@ -77,11 +72,6 @@ def repeats_sentence(repeats: Sequence[Repeat]) -> str:
     grid = f" ({counted(len(folds), 'fold')} x {counted(len(seeds), 'seed')})"
     is_grid = len(repeats) == len(folds) * len(seeds)
     return f"Mean ± sample SD over {len(repeats)} repeats{grid if is_grid else ''}."
-
-
-def counted(n: int, word: str) -> str:
-    """Write a number with its word: `1 seed`, `3 seeds`."""
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
 def average_sentence(n_repeats: int, *, in_blocks: bool = False) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.captions import SELECTION, counted, listed, repeat_name
+from bench.captions import SELECTION, repeat_name
 from bench.layout import Layout
 from bench.reporting import Asked, layouts_with_runs
 from bench.results import RowRuns, RunResult, rows_of, runs_of
 from bench.spec import canonical_json, digest
 from bench.store import StudyFolder
+from bench.wording import counted, listed
 
 OUTCOME = "check.json"
 N_SHOWN = 5  # faults of one kind that are listed

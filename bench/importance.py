@@ -19,6 +19,7 @@ from bench.search_results import SearchResult, by_table, stored_searches, value_
 from bench.search_space import quiet_optuna
 from bench.store import StudyFolder
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
+from bench.wording import counted
 
 if TYPE_CHECKING:
     import optuna
@@ -108,7 +109,7 @@ def show_searches(
     paths = _draw(results, evaluator, study)
     if not quiet:
         n_figures = sum(path.suffix == ".pdf" for path in paths)
-        print(f"{n_figures} figures in {study.reports_path}", file=sys.stderr)
+        print(f"{counted(n_figures, 'figure')} in {study.reports_path}", file=sys.stderr)
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.errors import BadData, BadRequest
 from bench.store import RunFolder, StudyFolder
+from bench.wording import counted
 
 RANKS = ("done", "skipped", "failed")  # the best attempt of a run is taken; others are left
 
@@ -144,6 +145,6 @@ def merged_lines(merged: Sequence[Merged], into: StudyFolder) -> Iterator[str]:
     n_conflicts = sum(bool(each.conflict) for each in merged)
     n_open = len(merged) - n_taken - n_conflicts
     yield (
-        f"{n_taken} runs are in {into.path}; {n_same} were there several times and equal, "
+        f"{into.path}: {counted(n_taken, 'run')}; {n_same} found several times and equal, "
         f"{n_conflicts} in conflict, {n_open} unfinished and left"
     )

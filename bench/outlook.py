@@ -9,6 +9,7 @@ from bench.plugin_listing import aligned
 from bench.request import Request
 from bench.store import StudyFolder
 from bench.study import Cell, Study
+from bench.wording import counted
 
 
 def outlook_lines(
@@ -26,7 +27,7 @@ def outlook_lines(
             todo.append(known.seconds_of(cell.spec))
         rows.append((cell.spec.folder, str(len(cell.conditions)), state))
     yield from aligned(rows)
-    yield f"{len(planned.cells)} runs, {len(todo)} to do; {_estimate(todo, jobs)}"
+    yield f"{counted(len(planned.cells), 'run')}, {len(todo)} to do; {_estimate(todo, jobs)}"
 
 
 def remarks(planned: Study) -> Iterator[str]:

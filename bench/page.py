@@ -28,6 +28,7 @@ from bench.score_table import Contents
 from bench.store import StudyFolder, atomic_write
 from bench.summary import CAUTION, Finding, finding
 from bench.tables import Cell, Column, Row, RowGroup, Table
+from bench.wording import counted, listed
 
 if TYPE_CHECKING:
     from bench.layout import Layout
@@ -254,7 +255,7 @@ def _lead(results: Sequence[RunResult]) -> str:
     others = [f"{states[name]} {name}" for name in ("failed", "skipped", "running", "pending")]
     said = ", ".join([f"{states['done']} finished", *(each for each in others if each[0] != "0")])
     return (
-        f"{captions.counted(len(rows), 'row')} on {captions.listed(sorted(datasets))}: {said}."
+        f"{counted(len(rows), 'row')} on {listed(sorted(datasets))}: {said}."
         if datasets
         else "No run was ever begun."
     )
@@ -301,7 +302,7 @@ def _numbers(values: Iterable[int]) -> str:
 def _pattern_lines(layouts: Sequence[Layout]) -> Iterator[str]:
     for layout in layouts:
         law = f"; absent: {layout.law}" if layout.law else ""
-        columns = captions.listed(dict.fromkeys(column.header for column in layout.columns))
+        columns = listed(dict.fromkeys(column.header for column in layout.columns))
         yield f"{layout.title}{law}; tested: {columns}"
 
 
@@ -329,7 +330,7 @@ def _said(environments: Sequence[Mapping[str, Any]], say: Any) -> Iterator[str]:
     """Say what the environments have, with the number of runs where they differ."""
     counts = Counter(said for each in environments if (said := say(each)))
     for said, n in counts.items():
-        yield f"{said} ({captions.counted(n, 'run')})" if len(counts) > 1 else said
+        yield f"{said} ({counted(n, 'run')})" if len(counts) > 1 else said
 
 
 def _versions(environment: Mapping[str, Any]) -> str:
@@ -341,7 +342,7 @@ def _hardware(environment: Mapping[str, Any]) -> str:
     device = environment.get("device_name") or environment.get("device")
     threads = environment.get("threads")
     parts = [environment.get("platform"), device and f"device {device}"]
-    parts += [threads and f"{captions.counted(threads, 'thread')} of the processor"]
+    parts += [threads and f"{counted(threads, 'thread')} of the processor"]
     return ", ".join(str(part) for part in parts if part)
 
 

@@ -19,7 +19,6 @@ import numpy as np
 
 from bench.answers import Answered
 from bench.availability import long_subset_name, subset_name
-from bench.captions import counted
 from bench.data import Dataset, Split
 from bench.encoders import Preprocessor
 from bench.encoders.preprocessing import TableStatistics, VectorStatistics
@@ -39,6 +38,7 @@ from bench.runner import (
 from bench.spec import RunSpec
 from bench.store import RunFolder, StudyFolder
 from bench.study import registry_of
+from bench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,6 +19,7 @@ from bench.request import Request, checked, read_yaml
 from bench.spec import Frozen
 from bench.store import StudyFolder
 from bench.study import Answer, Study, registry_of
+from bench.wording import counted
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -92,9 +93,9 @@ class Session:
     def _leave(self, answer: Answer, folder: StudyFolder) -> int:
         """Say what goes on without this process; the table is for a later call."""
         print(
-            f"{answer.n_left} runs are submitted and go on by themselves; `bench status --study "
-            f"{folder.name} --out {folder.root}` says how far they are, and the same command "
-            "without --detach prints the table",
+            f"submitted: {counted(answer.n_left, 'run')}, which the cluster goes on with; `bench "
+            f"status --study {folder.name} --out {folder.root}` says how far they are, and the "
+            "same command without --detach prints the table",
             file=sys.stderr,
         )
         return 1 if answer.failed else 0
@@ -121,7 +122,9 @@ class Session:
 
     def _say(self, answer: Answer, folder: StudyFolder) -> None:
         if not self.quiet:
-            said = f"{answer.n_trained} runs carried out, {answer.n_found} found finished"
+            said = (
+                f"{counted(answer.n_trained, 'run')} carried out, {answer.n_found} found finished"
+            )
             failed = f", {len(answer.failed)} failed" if answer.failed else ""
             print(f"{said}{failed}; predictions are in {folder.path}", file=sys.stderr)
 
@@ -153,7 +156,9 @@ def retry_failed(study: StudyFolder, *, jobs: int, quiet: bool, manner: Manner =
 def _say_retried(n_tried: int, n_again: int, n_left: int, *, quiet: bool) -> None:
     left = f"; {n_left} were asked for by other code or data, see `bench run`" if n_left else ""
     if not quiet or left:
-        print(f"{n_tried} runs tried again, {n_again} failed again{left}", file=sys.stderr)
+        print(
+            f"{counted(n_tried, 'run')} tried again, {n_again} failed again{left}", file=sys.stderr
+        )
 
 
 def check_jobs(jobs: int) -> None:

@@ -16,7 +16,6 @@ from typing import cast, get_args
 
 import numpy as np
 
-from bench.captions import counted
 from bench.contest import (
     OF_TWO_MODELS,
     TESTS,
@@ -31,6 +30,7 @@ from bench.errors import BadRequest, unknown
 from bench.results import Metric, Place
 from bench.statistics import Attainability, adjust, attainability
 from bench.statistics.multiplicity import Correction, Test
+from bench.wording import counted
 
 BETTER, WORSE = "*", "°"  # of the reference, against the row that is marked
 PAPERS_BETTER, PAPERS_WORSE = "†", "‡"  # by a test that is no evidence, never a star

@@ -10,12 +10,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench.captions import listed
 from bench.differences import INTERVALS, Difference, Rows
 from bench.layout import LayoutColumn
 from bench.report import ReportOptions
 from bench.results import Metric, metric_named
 from bench.score_table import Contents
+from bench.wording import listed
 
 CAUTION = (
     "The leader of each table was found by the same scores, so that its lead is flattered; the "

@@ -17,6 +17,7 @@ from bench.spec import Tuned
 from bench.store import atomic_write
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 from bench.tuning import Plan, Refused, Scope, Search, carry_out_plan
+from bench.wording import counted
 
 TUNED = "tuned"  # folder of a study
 MAX_REASONS = 3  # of failed trials that a footnote repeats
@@ -131,7 +132,7 @@ def _caption(results: Sequence[SearchResult]) -> tuple[str, ...]:
     rules = dict.fromkeys(each.search.cells[0].spec.selection for each in results)
     n_repeats = len({(c.spec.fold, c.spec.seed) for c in search.cells})
     n_settings = len({c.spec.setting["name"] for c in search.cells})
-    repeats = "1 repeat" if n_repeats == 1 else f"{n_repeats} repeats"
+    repeats = counted(n_repeats, "repeat")
     settings = f" and {n_settings} training settings" if n_settings > 1 else ""
     laws = dict.fromkeys(each.search.law.words() for each in results)
     scope = SCOPES[search.scope]

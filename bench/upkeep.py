@@ -15,6 +15,7 @@ from bench.cluster import FOLDER, RECORD, bundles_of, cancel_jobs, queue
 from bench.errors import BadRequest
 from bench.standing import standings
 from bench.store import RunFolder, StudyFolder
+from bench.wording import counted
 
 PATIENCE = 10.0  # seconds that a coordinator has to end, before it is ended less gently
 
@@ -31,11 +32,12 @@ def cancel_lines(study: StudyFolder) -> Iterator[str]:
     live = sorted({bundle.job for bundle in bundles_of(study) if bundle.job in jobs})
     cancel_jobs(live)
     if live:
-        yield f"cancelled {len(live)} Slurm jobs: {', '.join(live)}"
+        yield f"cancelled {counted(len(live), 'Slurm job')}: {', '.join(live)}"
     coordinators, elsewhere = _coordinators(study)
     _end(study, coordinators)
     if coordinators:
-        yield f"ended {len(coordinators)} coordinators: {', '.join(map(str, sorted(coordinators)))}"
+        processes = ", ".join(map(str, sorted(coordinators)))
+        yield f"ended {counted(len(coordinators), 'coordinator')}: {processes}"
     for host in sorted(elsewhere):
         yield f"runs are at work on {host}; call this there as well"
     if not (live or coordinators or elsewhere):

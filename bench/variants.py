@@ -24,6 +24,7 @@ from bench.store import StudyFolder
 from bench.study import carry_out_together, registry_of, stored_answer
 from bench.tables import Table
 from bench.variant_tables import Series
+from bench.wording import counted
 
 if TYPE_CHECKING:
     from bench.method import Plugin
@@ -136,7 +137,7 @@ class Workbench:
         folder = self.folder.create().reports_path
         paths = [path for each in drawings for path in write_drawing(each, folder)]
         if not self.quiet:
-            said = [f"{self.n_trained} runs carried out"]
+            said = [f"{counted(self.n_trained, 'run')} carried out"]
             said += [f"{self.n_failed} failed"] if self.n_failed else []
             said += [f"figures: {', '.join(str(p) for p in paths if p.suffix == '.pdf')}"]
             print("; ".join(said), file=sys.stderr)

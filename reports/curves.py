@@ -99,8 +99,9 @@ def _panel(layout: Layout, block: str) -> str:
 def _note(contents: Sequence[Contents]) -> str:
     """Say what the band is, what is absent, and which rows are not there."""
     counts = sorted({len(each.repeats) for each in contents})
-    band = f"Band: ± sample SD over {' or '.join(map(str, counts))} repeats."
-    band = band if counts != [1] else "One repeat: no band."
+    several = " or ".join(str(n) for n in counts if n > 1)
+    band = f"Band: ± sample SD over {several} repeats" if several else "One repeat: no band"
+    band += "; none where there is one repeat." if several and counts[0] == 1 else "."
     laws = dict.fromkeys(each.layout.law for each in contents if each.layout.law)
     empty = dict.fromkeys(row.label for each in contents for row in each.rows if not row.done)
     missing = f"Without a finished run: {', '.join(empty)}." if empty else ""

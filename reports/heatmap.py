@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.captions import counted
 from bench.differences import Rows
 from bench.drawing import file_name, score_label, title
 from bench.layout import Layout, LayoutColumn
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
 from bench.results import Metric, RunResult, metric_named
 from bench.score_table import Contents
+from bench.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

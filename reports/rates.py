@@ -17,6 +17,7 @@ from bench.report import DEFAULTS, Report, ReportOptions
 from bench.results import RunResult
 from bench.score_table import Contents, score_table
 from bench.tables import Table
+from bench.wording import listed
 
 # "Miss Val." in the paper is the only reading of its rows that fits both of their numbers
 PAPER_ROWS = {"as-trained": 'the row "(Miss Val.)"', "complete": "the plain row"}
@@ -53,7 +54,7 @@ def _paper_rows(contents: Contents) -> str:
         return f"Validation keeps what its cases have: {row} in AlignedFusion's words."
     rules = dict.fromkeys(run.spec["selection"] for run in runs)
     said = [f"{rule} is {PAPER_ROWS[rule]}" for rule in rules if rule in PAPER_ROWS]
-    return f"In AlignedFusion's words {captions.listed(said)}." if said else ""
+    return f"In AlignedFusion's words {listed(said)}." if said else ""
 
 
 PLUGIN = RatesTable

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import planes
-from bench.captions import listed
 from bench.drawing import file_name, panels, title
 from bench.layout import Layout, LayoutColumn
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
 from bench.representations import LEAST_CASES, Represented, embed, is_constant
 from bench.results import RowRuns, RunResult
 from bench.score_table import Contents
+from bench.wording import listed
 
 if TYPE_CHECKING:
     import pandas as pd

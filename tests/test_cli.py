@@ -357,7 +357,7 @@ def test_a_finished_study_is_listed_and_printed_in_every_format(
     assert call("run", "-m", "pattern-only", "--no-floor", "--folds", "0") == 0
     out, err = capsys.readouterr()
     assert out.startswith("### wdbc")
-    assert err == "1 runs carried out, 0 found finished; predictions are in results/main\n"
+    assert err == "1 run carried out, 0 found finished; predictions are in results/main\n"
     assert call("status") == 0
     line, total = capsys.readouterr().out.splitlines()
     assert line.startswith("pattern-only-wdbc-complete-f0s0-")

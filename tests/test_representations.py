@@ -89,9 +89,9 @@ def test_a_dry_run_says_that_they_are_to_do(capsys: pytest.CaptureFixture[str]) 
     assert call(*asked) == 0
     capsys.readouterr()
     assert call(*asked, "--dry-run") == 0
-    assert "1 runs, 0 to do" in capsys.readouterr().out
+    assert "1 run, 0 to do" in capsys.readouterr().out
     assert call(*asked, "--dry-run", KEEP) == 0
-    assert "1 runs, 1 to do" in capsys.readouterr().out
+    assert "1 run, 1 to do" in capsys.readouterr().out
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

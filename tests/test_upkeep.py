@@ -153,8 +153,8 @@ def test_cancel_ends_jobs_and_coordinators(
     assert sleeper.wait(10) < 0
     assert (tmp_path / "cancelled").read_text() == "7_0\n"
     assert said == [
-        "cancelled 1 Slurm jobs: 7_0",
-        f"ended 1 coordinators: {sleeper.pid}",
+        "cancelled 1 Slurm job: 7_0",
+        f"ended 1 coordinator: {sleeper.pid}",
         "runs are at work on node-9; call this there as well",
     ]
 
@@ -231,7 +231,7 @@ def test_runs_that_contradict_each_other_are_shown_and_left(
     said = capsys.readouterr().out
     assert "conflict: concat+dropout-toy-complete-f0s1" in said
     assert "predictions of condition '0' differ between" in said
-    assert "1 runs are in" in said
+    assert ": 1 run; " in said
     assert [run.spec()["seed"] for run in StudyFolder(tmp_path, "both").runs()] == [2]
 
 

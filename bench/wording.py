@@ -1,0 +1,16 @@
+"""Words for numbers and lists, wherever something is said to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def counted(n: int, word: str) -> str:
+    """Write a number with its word: `1 seed`, `3 seeds`."""
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Join names: `a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
