@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
-from transformers import AutoModel, BertConfig, BertModel, Qwen2Config, Qwen2Model
-from transformers.utils import logging
+from transformers import AutoModel, BertConfig, BertModel
 
 from bench.data import Attribute, Availability, Dataset, Modality, PictureArray
 from bench.encoders import Encoders, Preprocessor, fit_preprocessor, preprocessing
@@ -35,10 +33,9 @@ from bench.method import Progress
 from bench.methods.alignedfusion import PLUGIN as ALIGNED_FUSION
 from bench.spec import EncoderConfig
 from tests.command_line import call, included, write_toy_release
+from tests.language_models import WORDS, save_bert, save_qwen, saved
 from tests.toy_cases import dataset
 
-VOCABULARY = "the a of is age sex site lower limb back f m other patient . 6 ##3 ##0 ##1 ##5"
-WORDS = VOCABULARY.split()
 ALL = np.arange(6)
 SEX = Attribute("sex", "categorical", template="the {name} is {value}")
 AGE = Attribute("age", template="{name} {value}")
@@ -52,49 +49,14 @@ def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a small BERT with a WordPiece vocabulary."""
-    folder = tmp_path_factory.mktemp("bert")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=32,
-    )
-    return saved(BertModel(config), folder)
+    """Save a small BERT."""
+    return save_bert(tmp_path_factory.mktemp("bert"))
 
 
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Save a small Qwen2, the kind of DeepSeek's distilled models, that begins with a token."""
-    folder = tmp_path_factory.mktemp("qwen")
-    vocabulary = {word: i for i, word in enumerate(["<begin>", "<unknown>", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unknown>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(["<begin>"])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"add_bos_token": True, "bos_token": {"content": "<begin>"}}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(vocabulary),
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=16,
-    )
-    return saved(Qwen2Model(config), folder)
-
-
-def saved(model: Any, folder: Path) -> Path:
-    logging.disable_progress_bar()
-    model.save_pretrained(folder)
-    return folder
+    """Save a small Qwen2."""
+    return save_qwen(tmp_path_factory.mktemp("qwen"))
 
 
 def config(text: str, folder: Path | str) -> EncoderConfig:
