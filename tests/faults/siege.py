@@ -69,15 +69,23 @@ class Siege:
             self._kill("worker", self.random.choice(workers))
 
     def _wait(self, process: BaseProcess) -> bool:
-        """Wait for up to two further cells and a moment; return whether the process lives."""
-        wanted = len(self._finished()) + self.random.choice([0, 0, 1, 1, 2])
-        deadline = time.monotonic() + 60
-        while process.is_alive() and len(self._finished()) < wanted:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
-        time.sleep(self.random.uniform(0, 1.5))
+        """Wait for up to two further cells and a moment; return whether the process lives.
+
+        However fast the machine is, enough cells are left for the kills that are still to come.
+        """
+        latest = N_CELLS * (len(self.killed) + 1) // (self.n_kills + 1)
+        wanted = min(latest, len(self._finished()) + self.random.choice([0, 0, 1, 1, 2]))
+        self._wait_for(process, wanted, 60)
+        self._wait_for(process, latest, self.random.uniform(0, 1.5))
         return process.is_alive()
+
+    def _wait_for(self, process: BaseProcess, n_cells: int, seconds: float) -> None:
+        """Wait until so many cells are finished, the time is over or the process ends."""
+        deadline = time.monotonic() + seconds
+        while process.is_alive() and len(self._finished()) < n_cells:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
 
     def _kill(self, who: str, pid: int | None) -> None:
         assert pid is not None
