@@ -18,6 +18,7 @@ BENCHMARKS = {
     "frozen": "P4: a second method on the tokens of a frozen encoder",
     "augmentation": "P5: an epoch of cached pictures altered in batches beside JPEG and PIL",
     "processes": "P6: independent runs on two processes; what the executor adds to a run",
+    "trial": "what a trial of a search adds to the run that it is",
     "step": "P7: a training step beside a bare PyTorch loop",
     "methods": "P11: every method through the engine and in a plain loop; encoding once",
     "subsets": "P3: all subsets beside the full one, real Swin-T",
