@@ -22,6 +22,7 @@ from bench.data import Dataset, PictureArray, Split
 from bench.metrics import auc
 from bench.shallow import fit_logistic
 from bench.spec import digest
+from bench.wording import counted
 
 PATTERN_WARNS_AT = 0.6  # AUC of gaps alone
 LONE_ATTRIBUTE_WARNS_AT = 0.85  # AUC of one attribute alone, where the dataset declares its leak
@@ -172,7 +173,8 @@ def _split_faults(dataset: Dataset, splits: list[Split]) -> Iterator[str]:
         for name, hashes in digests.items():
             twins = (set(hashes[fitted]) & set(hashes[split.test])) - {""}
             if twins:
-                yield f"fold {fold}: {len(twins)} pictures of {name} are in training and test alike"
+                several = counted(len(twins), "picture")
+                yield f"fold {fold}: in training and test alike: {several} of {name}"
 
 
 def _picture_digests(dataset: Dataset) -> Iterator[tuple[str, np.ndarray]]:

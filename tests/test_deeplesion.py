@@ -131,7 +131,7 @@ def test_a_slice_that_two_patients_share_is_named_by_the_leak_scan(release: Path
     data = deeplesion(release)
     fitted, tested = (np.flatnonzero(data.parts == part) for part in ("train", "test"))
     (fault,) = scan(data, [Split(fitted, fitted[:0], tested)]).split_faults
-    assert fault == "fold 0: 1 pictures of slice are in training and test alike"
+    assert fault == "fold 0: in training and test alike: 1 picture of slice"
 
 
 def test_a_slice_is_shown_in_its_window(release: Path) -> None:

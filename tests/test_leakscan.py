@@ -75,7 +75,7 @@ def test_groups_and_twin_pictures_on_both_sides_are_named():
     found = scan(replace(dataset, group=group, content=content), SPLITS)
     assert found.split_faults == (
         "fold 0: 1 groups stand in training and test",
-        "fold 0: 1 pictures of view are in training and test alike",
+        "fold 0: in training and test alike: 1 picture of view",
     )
 
 
@@ -99,7 +99,7 @@ def test_twins_are_found_in_files_of_any_plugin_but_not_among_those_of_one_part(
     dataset = make_dataset()
     dataset = replace(dataset, content={**dataset.content, "view": Slices(tuple(absent))})
     faults = scan(dataset, SPLITS).split_faults
-    assert faults == ("fold 0: 1 pictures of view are in training and test alike",)
+    assert faults == ("fold 0: in training and test alike: 1 picture of view",)
 
 
 def test_a_scan_survives_plain_json():
