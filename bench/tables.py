@@ -223,7 +223,7 @@ def _markdown_cell(cell: Cell) -> str:
     elif cell.second:
         number = f"_{number}_"
     spread = f" ± {cell.deviation}" if cell.deviation else ""
-    note = f" ({_markdown(cell.note)})" if cell.note else ""
+    note = f" ({_markdown(cell.note)})" if cell.note.strip() else ""
     return number + spread + note + _markdown_marks(cell.marks)
 
 
@@ -376,7 +376,7 @@ def _latex_cell(cell: Cell) -> str:
     elif cell.second:
         number = rf"\second{{{number}}}"
     spread = rf"\pms{{{cell.deviation}}}" if cell.deviation else ""
-    note = rf"\,{{\scriptsize({_latex(cell.note)})}}" if cell.note else ""
+    note = rf"\,{{\scriptsize({_latex(cell.note)})}}" if cell.note.strip() else ""
     return number + spread + note + _latex_marks(cell.marks, r"\sig")
 
 
@@ -487,7 +487,7 @@ def _html_cell(cell: Cell, identity: str) -> str:
     elif cell.second:
         number = f"<u>{number}</u>"
     spread = f' <span class="spread">± {cell.deviation}</span>' if cell.deviation else ""
-    note = f' <span class="spread">({_html(cell.note)})</span>' if cell.note else ""
+    note = f' <span class="spread">({_html(cell.note)})</span>' if cell.note.strip() else ""
     value = "" if cell.value is None else f' data-value="{cell.value!r}"'
     return f"<td{value}>{number}{spread}{note}{_html_marks(cell.marks, identity)}</td>"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -260,6 +260,7 @@ def tags(text: str) -> list[tuple[str, tuple[str, ...]]]:
 
 
 @given(words=six_texts)
+@example(words=("", "", "", "", "\r", ""))
 @settings(max_examples=50, deadline=None)
 def test_html_has_the_same_tags_whatever_the_texts(words: Any) -> None:
     harmless = ["x" if word.split() else "" for word in words]
@@ -274,6 +275,7 @@ def commands(text: str) -> list[str]:
 
 
 @given(words=six_texts)
+@example(words=("", "", "", "", "\r", ""))
 @settings(max_examples=50, deadline=None)
 def test_latex_has_the_same_commands_whatever_the_texts(words: Any) -> None:
     harmless = ["x" if word.split() else "" for word in words]
