@@ -208,7 +208,7 @@ def _markdown_grid(table: Table, title: str, indexes: Sequence[int]) -> list[lis
     if any(column.n is not None for column in columns):
         grid.append(["n", *_counts(columns)])
     for group in table.groups:
-        if group.title:
+        if group.title.strip():
             grid.append([f"_{_markdown(group.title)}_"] + [""] * len(columns))
         for row in group.rows:
             label = _markdown(row.label) + _markdown_marks(row.marks)
@@ -352,7 +352,7 @@ def _latex_tabular(table: Table, title: str, indexes: Sequence[int]) -> str:
         lines += [_latex_line(["$n$", *_counts(columns)])]
     lines += [r"\midrule"]
     for g, group in enumerate(table.groups):
-        if group.title:
+        if group.title.strip():
             span = rf"\multicolumn{{{len(columns) + 1}}}{{@{{}}l}}"
             lines += [r"\midrule"] if g else []
             lines += [rf"{span}{{\textit{{{_latex(group.title)}}}}}\\"]
@@ -461,7 +461,8 @@ def _html_block(table: Table, title: str, indexes: Sequence[int], identity: str)
 def _html_head(column: Column, identity: str) -> str:
     """Write the head of a column: which way it sorts first is that of its best value."""
     first = "ascending" if column.better == "lower" else "descending"
-    long_name = f' title="{_html(column.long_header)}"' if column.long_header else ""
+    said = column.long_header.strip()
+    long_name = f' title="{_html(said)}"' if said else ""
     button = f'<button type="button"{long_name}>{_html(column.header)}</button>'
     marks = _html_marks(column.marks, identity)
     return f'<th scope="col" aria-sort="none" data-first="{first}">{button}{marks}</th>'
@@ -470,7 +471,7 @@ def _html_head(column: Column, identity: str) -> str:
 def _html_group(group: RowGroup, indexes: Sequence[int], identity: str) -> str:
     span = len(indexes) + 1
     lines = ["<tbody>"]
-    if group.title:
+    if group.title.strip():
         head = f'<th scope="rowgroup" colspan="{span}"><span>{_html(group.title)}</span></th>'
         lines += [f'<tr class="group">{head}</tr>']
     for row in group.rows:
