@@ -12,8 +12,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: .venv/demo.stamp
 	$(BIN)/bench run --method cmml --protocol all-subsets --jobs 2
 
+# A process of tests per core, each with one thread.
+test: export OMP_NUM_THREADS = 1
 test: .venv/test.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .

@@ -7,23 +7,52 @@ figure is drawn.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bench.results import metric_named
+from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
+from bench.results import RunResult, metric_named
+from bench.score_table import Contents
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
+
+    from bench.layout import Layout
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 COLOURS = (BLUE, "#E69F00", GREEN, "#CC79A7", "#56B4E9", ORANGE, "#000000")
 MARKERS = "osD^vPXp<>*"  # eleven beside seven colours: pairs repeat after 77 methods
 LETTER_INCHES = 0.057  # of 7 points, the mean of a sentence
 WHISKER = 1.5  # box heights beside the box from which on a value is a straggler (Tukey 1977)
+
+
+class LayoutFigure(Figure):
+    """A figure plugin that draws each layout by itself."""
+
+    kinds: ClassVar[tuple[str, ...]] = ()  # of layouts it is for; empty: any
+
+    def draw(
+        self,
+        results: Sequence[RunResult],
+        layouts: Sequence[Layout],
+        options: ReportOptions = DEFAULTS,
+    ) -> list[Drawing]:
+        """Draw the layouts of its kinds, one after the other."""
+        chosen = [each for each in layouts if each.kind in (self.kinds or (each.kind,))]
+        return [
+            drawing
+            for layout in chosen
+            for drawing in self.draw_layout(Contents.of(results, layout, options))
+        ]
+
+    @abstractmethod
+    def draw_layout(self, contents: Contents) -> Iterable[Drawing]:
+        """Draw the runs of one layout; nothing where there is nothing to see."""
 
 
 def panels(

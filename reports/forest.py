@@ -6,17 +6,25 @@ holds zero is grey; rows far beyond the others are triangles at the edge.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.differences import INTERVALS, Rows
-from bench.drawing import BLUE, GREY, ORANGE, file_name, panels, title, without_stragglers
-from bench.layout import Layout
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.results import Metric, RunResult, metric_named
+from bench.drawing import (
+    BLUE,
+    GREY,
+    ORANGE,
+    LayoutFigure,
+    file_name,
+    panels,
+    title,
+    without_stragglers,
+)
+from bench.report import Drawing
+from bench.results import Metric, metric_named
 from bench.score_table import Contents
 
 if TYPE_CHECKING:
@@ -26,28 +34,19 @@ if TYPE_CHECKING:
 ROW_INCHES = 0.27
 
 
-class Forest(Figure):
+class Forest(LayoutFigure):
     """Differences to the reference."""
 
     name = "forest"
     display_name = "Forest plot of differences"
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw the layouts with two finished rows or more, a figure per metric."""
-        drawings = []
-        for layout in layouts:
-            rows = Rows.of(Contents.of(results, layout, options))
-            if len(rows.grids) < 2:
-                continue
-            for metric in map(metric_named, options.metrics):
-                drawing = _drawing(rows, metric)
-                drawings += [drawing] if drawing else []
-        return drawings
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw two finished rows or more, a figure per metric."""
+        rows = Rows.of(contents)
+        if len(rows.grids) < 2:
+            return
+        drawings = (_drawing(rows, metric_named(name)) for name in contents.options.metrics)
+        yield from filter(None, drawings)
 
 
 def _drawing(rows: Rows, metric: Metric) -> Drawing | None:

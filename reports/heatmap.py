@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.differences import Rows
-from bench.drawing import file_name, score_label, title
-from bench.layout import Layout, LayoutColumn
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.results import Metric, RunResult, metric_named
+from bench.drawing import LayoutFigure, file_name, score_label, title
+from bench.layout import LayoutColumn
+from bench.report import Drawing
+from bench.results import Metric, metric_named
 from bench.score_table import Contents
 from bench.wording import counted
 
@@ -29,30 +29,21 @@ WHISKER = 1.5  # box heights below the box from which on a score is a straggler 
 COLOURS = {"higher": "cividis", "lower": "cividis_r"}
 
 
-class HeatMap(Figure):
+class HeatMap(LayoutFigure):
     """Scores of methods by subsets of modalities."""
 
     name = "heatmap"
     display_name = "Heat map"
+    kinds = ("subsets",)
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw the layouts whose columns are subsets, a figure per metric and block."""
-        drawings = []
-        for layout in layouts:
-            if layout.kind != "subsets":
-                continue
-            rows = Rows.of(Contents.of(results, layout, options))
-            for block in rows.contents.blocks if rows.grids else ():
-                for metric in map(metric_named, options.metrics):
-                    columns = _by_size(rows.columns(metric.name, block))
-                    if columns:
-                        drawings.append(_drawing(rows, metric, block, columns))
-        return drawings
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw the subsets, a figure per metric and block."""
+        rows = Rows.of(contents)
+        for block in contents.blocks if rows.grids else ():
+            for metric in map(metric_named, contents.options.metrics):
+                columns = _by_size(rows.columns(metric.name, block))
+                if columns:
+                    yield _drawing(rows, metric, block, columns)
 
 
 def _by_size(columns: Sequence[LayoutColumn]) -> list[LayoutColumn]:

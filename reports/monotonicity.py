@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.differences import Rows
-from bench.drawing import BLUE, ORANGE, file_name, panels, title
-from bench.layout import Layout
+from bench.drawing import BLUE, ORANGE, LayoutFigure, file_name, panels, title
 from bench.monotonicity import compared, is_violation
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.results import Metric, RunResult, metric_named
+from bench.report import Drawing
+from bench.results import Metric, metric_named
 from bench.score_table import Contents
 
 if TYPE_CHECKING:
@@ -27,30 +26,22 @@ ROW_INCHES = 0.3
 JITTER = 0.26  # of a row, to either side
 
 
-class MonotonicityFigure(Figure):
+class MonotonicityFigure(LayoutFigure):
     """Changes of score from less to more."""
 
     name = "monotonicity"
     display_name = "Monotonicity violations"
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw the layouts in which one column holds another, a panel per metric."""
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw the columns of which one holds another, a panel per metric."""
         import pandas as pd
 
-        drawings = []
-        for layout in layouts:
-            rows = Rows.of(Contents.of(results, layout, options))
-            metrics = [metric_named(name) for name in options.metrics]
-            data = pd.DataFrame([line for metric in metrics for line in _lines(rows, metric)])
-            if len(data):
-                name = file_name(self.name, rows.contents.layout.title)
-                drawings.append(Drawing(name, _figure(rows, metrics, data), data))
-        return drawings
+        rows = Rows.of(contents)
+        metrics = [metric_named(name) for name in contents.options.metrics]
+        data = pd.DataFrame([line for metric in metrics for line in _lines(rows, metric)])
+        if len(data):
+            name = file_name(self.name, contents.layout.title)
+            yield Drawing(name, _figure(rows, metrics, data), data)
 
 
 def _lines(rows: Rows, metric: Metric) -> Iterator[dict[str, Any]]:

@@ -15,9 +15,16 @@ import numpy as np
 
 from bench.costs import costs_of
 from bench.differences import Rows
-from bench.drawing import file_name, panels, score_label, styles, title, without_stragglers
-from bench.layout import Layout
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
+from bench.drawing import (
+    LayoutFigure,
+    file_name,
+    panels,
+    score_label,
+    styles,
+    title,
+    without_stragglers,
+)
+from bench.report import Drawing
 from bench.results import Metric, RunResult, metric_named
 from bench.score_table import Contents
 
@@ -43,35 +50,26 @@ COSTS = {
 }
 
 
-class Pareto(Figure):
+class Pareto(LayoutFigure):
     """Score against parameters and time."""
 
     name = "pareto"
     display_name = "Score against cost"
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw the layouts with two finished rows or more, a figure per metric and block."""
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw two finished rows or more, a figure per metric and block."""
         import pandas as pd
 
-        drawings = []
-        for layout in layouts:
-            rows = Rows.of(Contents.of(results, layout, options))
-            for block in rows.contents.blocks if len(rows.grids) > 1 else ():
-                for metric in map(metric_named, options.metrics):
-                    data = pd.DataFrame(_lines(rows, metric, block))
-                    costs = [name for name in COSTS if len(data) and data[name].notna().any()]
-                    if costs:
-                        shown = rows.contents.layout.title
-                        name = file_name(self.name, shown, block, metric.name)
-                        heading = ", ".join(filter(None, [shown, block]))
-                        figure = _figure(data, metric, costs, heading)
-                        drawings.append(Drawing(name, figure, data))
-        return drawings
+        rows = Rows.of(contents)
+        for block in contents.blocks if len(rows.grids) > 1 else ():
+            for metric in map(metric_named, contents.options.metrics):
+                data = pd.DataFrame(_lines(rows, metric, block))
+                costs = [name for name in COSTS if len(data) and data[name].notna().any()]
+                if costs:
+                    shown = contents.layout.title
+                    name = file_name(self.name, shown, block, metric.name)
+                    heading = ", ".join(filter(None, [shown, block]))
+                    yield Drawing(name, _figure(data, metric, costs, heading), data)
 
 
 def _lines(rows: Rows, metric: Metric, block: str) -> Iterator[dict[str, Any]]:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.differences import Rows
-from bench.drawing import BLUE, GREEN, ORANGE, file_name, panels, title
-from bench.layout import Layout, LayoutColumn
+from bench.drawing import BLUE, GREEN, ORANGE, LayoutFigure, file_name, panels, title
+from bench.layout import LayoutColumn
 from bench.metrics import N_BINS, ece
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.results import RowRuns, RunResult
+from bench.report import Drawing
+from bench.results import RowRuns
 from bench.score_table import Contents
 
 if TYPE_CHECKING:
@@ -33,29 +33,21 @@ AREA = 130.0  # square points of a bin that holds all cases
 SERIES = ((ORANGE, "v"), (GREEN, "s"), (BLUE, "o"))  # fewest, between, most
 
 
-class Reliability(Figure):
+class Reliability(LayoutFigure):
     """Confidence against accuracy."""
 
     name = "reliability"
     display_name = "Reliability diagram"
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw every layout with a finished run, a panel per row."""
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw the finished runs, a panel per row."""
         import pandas as pd
 
-        drawings = []
-        for layout in layouts:
-            rows = Rows.of(Contents.of(results, layout, options))
-            data = pd.DataFrame(_points(rows))
-            if len(data):
-                name = file_name(self.name, rows.contents.layout.title)
-                drawings.append(Drawing(name, _figure(rows, data), data))
-        return drawings
+        rows = Rows.of(contents)
+        data = pd.DataFrame(_points(rows))
+        if len(data):
+            name = file_name(self.name, contents.layout.title)
+            yield Drawing(name, _figure(rows, data), data)
 
 
 def _groups(columns: Sequence[LayoutColumn]) -> dict[str, list[LayoutColumn]]:

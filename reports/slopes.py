@@ -7,7 +7,8 @@ which it scores higher than the reference, the row asked for or else the first t
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from bench.differences import Rows
@@ -15,15 +16,15 @@ from bench.drawing import (
     BLUE,
     GREY,
     ORANGE,
+    LayoutFigure,
     file_name,
     panels,
     score_label,
     title,
     without_stragglers,
 )
-from bench.layout import Layout
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.results import Metric, RunResult, metric_named
+from bench.report import Drawing
+from bench.results import Metric, metric_named
 from bench.score_table import Contents
 
 if TYPE_CHECKING:
@@ -34,30 +35,23 @@ PER_ROW = 6
 PANEL_INCHES = (1.45, 2.1)
 
 
-class Slopes(Figure):
+class Slopes(LayoutFigure):
     """Scores repeat by repeat."""
 
     name = "slopes"
     display_name = "Slopes over repeats"
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw the layouts with two finished rows or more, a figure per metric and block."""
-        drawings = []
-        for layout in layouts:
-            rows = Rows.of(Contents.of(results, layout, options))
-            for block in rows.contents.blocks if len(rows.grids) > 1 else ():
-                for metric in map(metric_named, options.metrics):
-                    drawing = _drawing(rows, metric, block)
-                    drawings += [drawing] if drawing else []
-        return drawings
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw two finished rows or more, a figure per metric and block."""
+        rows = Rows.of(contents)
+        if len(rows.grids) < 2:
+            return
+        metrics = [metric_named(name) for name in contents.options.metrics]
+        drawings = (_drawing(rows, *each) for each in product(contents.blocks, metrics))
+        yield from filter(None, drawings)
 
 
-def _drawing(rows: Rows, metric: Metric, block: str) -> Drawing | None:
+def _drawing(rows: Rows, block: str, metric: Metric) -> Drawing | None:
     """Draw one block of columns; nothing if no row shares a repeat with the reference."""
     import pandas as pd
 

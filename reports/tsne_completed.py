@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import planes
-from bench.drawing import file_name, panels, title
-from bench.layout import Layout, LayoutColumn
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
+from bench.drawing import LayoutFigure, file_name, panels, title
+from bench.layout import LayoutColumn
+from bench.report import Drawing
 from bench.representations import LEAST_CASES, Represented, embed, is_constant
-from bench.results import RowRuns, RunResult
+from bench.results import RowRuns
 from bench.score_table import Contents
 from bench.wording import listed
 
@@ -34,30 +34,21 @@ PANEL_INCHES = (2.3, 2.5)
 KINDS = {"available": ("o", False), "completed": ("x", True)}  # marker, whether it is filled
 
 
-class TsneCompleted(Figure):
+class TsneCompleted(LayoutFigure):
     """t-SNE of available and completed tokens."""
 
     name = "tsne-completed"
     display_name = "Available and completed tokens in the plane"
     needs = planes.NEEDS
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw every layout with runs that kept what their method completes."""
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw what the methods complete, if runs kept it."""
         import pandas as pd
 
-        drawings = []
-        for layout in layouts:
-            contents = Contents.of(results, layout, options)
-            data = pd.DataFrame(line for row in contents.rows for line in _points(contents, row))
-            if len(data):
-                name = file_name(self.name, contents.layout.title)
-                drawings.append(Drawing(name, _figure(contents, data), data))
-        return drawings
+        data = pd.DataFrame(line for row in contents.rows for line in _points(contents, row))
+        if len(data):
+            name = file_name(self.name, contents.layout.title)
+            yield Drawing(name, _figure(contents, data), data)
 
 
 @dataclass(frozen=True, eq=False)

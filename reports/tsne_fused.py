@@ -11,15 +11,13 @@ the picture.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench import planes
-from bench.drawing import file_name, panels, title
-from bench.layout import Layout
-from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
+from bench.drawing import LayoutFigure, file_name, panels, title
+from bench.report import Drawing
 from bench.representations import LEAST_CASES, embed, is_constant
-from bench.results import RunResult
 from bench.score_table import Contents
 
 if TYPE_CHECKING:
@@ -29,30 +27,21 @@ MAX_COLUMNS = 8
 PANEL_INCHES = (1.75, 1.95)
 
 
-class TsneFused(Figure):
+class TsneFused(LayoutFigure):
     """t-SNE of what the classifier reads."""
 
     name = "tsne-fused"
     display_name = "Fused features in the plane"
     needs = planes.NEEDS
 
-    def draw(
-        self,
-        results: Sequence[RunResult],
-        layouts: Sequence[Layout],
-        options: ReportOptions = DEFAULTS,
-    ) -> list[Drawing]:
-        """Draw every layout with runs that kept their fused features."""
+    def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
+        """Draw the fused features, if runs kept them."""
         import pandas as pd
 
-        drawings = []
-        for layout in layouts:
-            contents = Contents.of(results, layout, options)
-            data = pd.DataFrame(_points(contents))
-            if len(data):
-                name = file_name(self.name, contents.layout.title)
-                drawings.append(Drawing(name, _figure(contents, data), data))
-        return drawings
+        data = pd.DataFrame(_points(contents))
+        if len(data):
+            name = file_name(self.name, contents.layout.title)
+            yield Drawing(name, _figure(contents, data), data)
 
 
 def _points(contents: Contents) -> Iterator[dict[str, Any]]:
