@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.availability import subsets
-from bench.data import Task, Tokens, TokenSpec
+from bench.data import Task, Tokens
 from bench.errors import BadConfig
 from bench.layers.classifiers import Classifier
 from bench.layers.completion import regression
@@ -24,29 +23,12 @@ from bench.layers.relative_advantage import RelativeAdvantage
 from bench.layers.variational import TokenEncoder, divergence
 from bench.method import Progress
 from bench.methods.redcore import PLUGIN, RedCore, RedCoreConfig
+from tests.toy_tokens import complete_tokens, n_parameters, patterns, vector_task
 
 SWIN_T = 27_519_354
 THREE_NNMAMBA = 10_252_848
 SHAPES = ((5, 6), (3, 4), (1, 7))  # (T, C) of each modality
 SMALL = {"n_layers": 1, "n_autoencoders": 2}
-
-
-def make_task(*shapes: tuple[int, int], d_model: int = 16, n_classes: int = 2) -> Task:
-    specs = [TokenSpec(f"m{m}", "vector", n, width) for m, (n, width) in enumerate(shapes)]
-    return Task(tuple(specs), tuple(map(str, range(n_classes))), d_model)
-
-
-def make_tokens(task: Task, n_rows: int) -> list[Tokens]:
-    return [
-        Tokens(
-            torch.randn(n_rows, spec.n_tokens, spec.d_token),
-            torch.ones(n_rows, spec.n_tokens, dtype=torch.bool),
-            torch.full((spec.n_tokens,), -1),
-            torch.zeros(n_rows, 0, dtype=torch.long),
-            torch.zeros(n_rows, 0),
-        )
-        for spec in task.modalities
-    ]
 
 
 def make_progress(seed: int = 0) -> Progress:
@@ -59,14 +41,6 @@ def configure(**settings: Any) -> RedCoreConfig:
 
 def build(task: Task, **settings: Any) -> RedCore:
     return RedCore(task, configure(**settings))
-
-
-def n_parameters(method: nn.Module) -> int:
-    return sum(p.numel() for p in method.parameters() if p.requires_grad)
-
-
-def patterns(n_modalities: int) -> Tensor:
-    return torch.tensor([[m in s for m in range(n_modalities)] for s in subsets(n_modalities)])
 
 
 def load_renamed(module: nn.Module, arrays: Mapping[str, np.ndarray], rules: list[Any]) -> None:
@@ -177,12 +151,14 @@ def test_divergence_is_twice_that_of_torch() -> None:
 
 
 def test_a_modality_absent_from_the_whole_batch_keeps_its_smoothed_loss() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **SMALL)
     assert method.advantage is not None
     method.advantage.error.copy_(torch.tensor([1.0, 2.0, 3.0]))
     observed = torch.tensor([[True, False, True]] * 4)
-    terms = method.losses(make_tokens(task, 4), observed, torch.zeros(4).long(), make_progress())
+    terms = method.losses(
+        complete_tokens(task, 4), observed, torch.zeros(4).long(), make_progress()
+    )
     torch.stack(list(terms.values())).sum().backward()
     assert all(term.isfinite() for term in terms.values())
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
@@ -192,10 +168,10 @@ def test_a_modality_absent_from_the_whole_batch_keeps_its_smoothed_loss() -> Non
 
 @pytest.mark.parametrize("settings", [{}, *PLUGIN.presets.values(), *PLUGIN.ablations.values()])
 def test_content_of_what_is_absent_has_no_influence(settings: dict[str, Any]) -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **(settings | {"n_layers": 1})).eval()
     available = patterns(3)
-    tokens = make_tokens(task, len(available))
+    tokens = complete_tokens(task, len(available))
     tokens[0].valid[:, 3:] = False
     for noise in (float("nan"), 1e6):
         spoilt = []
@@ -207,9 +183,9 @@ def test_content_of_what_is_absent_has_no_influence(settings: dict[str, Any]) ->
 
 
 def test_a_generated_code_replaces_what_is_missing_and_only_that() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **SMALL).eval()
-    tokens, available = make_tokens(task, 4), torch.tensor([[True, False, True]] * 4)
+    tokens, available = complete_tokens(task, 4), torch.tensor([[True, False, True]] * 4)
     completed = method(tokens, available).representations
     codes = method.encode(tokens, available)[0]
     imputed = method.generators[1](torch.cat([codes[:, 0], codes[:, 2]], 1))
@@ -218,9 +194,9 @@ def test_a_generated_code_replaces_what_is_missing_and_only_that() -> None:
 
 
 def test_batch_mates_and_order_have_no_influence() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task).eval()
-    tokens, available = make_tokens(task, 7), patterns(3)
+    tokens, available = complete_tokens(task, 7), patterns(3)
     whole = method(tokens, available).logits
     order = torch.randperm(7)
     shuffled = method([each.rows(order) for each in tokens], available[order]).logits
@@ -232,19 +208,19 @@ def test_batch_mates_and_order_have_no_influence() -> None:
 
 
 def test_row_without_any_modality_is_refused() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     with pytest.raises(ValueError, match="at least one available"):
-        build(task)(make_tokens(task, 2), torch.tensor([[True, False, True], [False] * 3]))
+        build(task)(complete_tokens(task, 2), torch.tensor([[True, False, True], [False] * 3]))
 
 
 def test_width_that_the_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(BadConfig, match="n_heads must divide the width 12, got 8"):
-        build(make_task(*SHAPES, d_model=12))
+        build(vector_task(*SHAPES, d_model=12))
 
 
 def test_evaluation_draws_nothing_unless_asked() -> None:
-    task = make_task(*SHAPES)
-    tokens, available = make_tokens(task, 7), patterns(3)
+    task = vector_task(*SHAPES)
+    tokens, available = complete_tokens(task, 7), patterns(3)
     method = build(task).eval()
     assert torch.equal(method(tokens, available).logits, method(tokens, available).logits)
     official = build(task, sample_at_test=True).eval()
@@ -268,7 +244,7 @@ def n_classifier(I: int, h: int, C: int) -> int:  # noqa: E741
 @pytest.mark.parametrize("d_model", [16, 24])
 def test_parameters_are_as_many_as_the_formula_says(n_modalities: int, d_model: int) -> None:
     M, D, C = n_modalities, d_model, 5
-    task = make_task(*[(2, 7)] * M, d_model=D, n_classes=C)
+    task = vector_task(*[(2, 7)] * M, d_model=D, n_classes=C)
     encoders, generators = (
         M * n_encoder(D, D),
         M * n_generator((M - 1) * D, D, (2 * D, D, D // 2), 5),
@@ -295,16 +271,16 @@ def test_parameters_are_as_many_as_the_formula_says(n_modalities: int, d_model: 
 def test_official_sizes_are_reproduced_with_and_without_what_is_unused(
     d_model: int, widths: tuple[int, int, int], n: int, shipped: int, live: int
 ) -> None:
-    task = make_task(*[(1, d_model)] * 3, d_model=d_model)
+    task = vector_task(*[(1, d_model)] * 3, d_model=d_model)
     settings = {"widths": widths, "n_autoencoders": n, "d_hidden": 128, "projection": False}
     with torch.device("meta"):
         assert n_parameters(build(task, **settings)) == live
         assert n_parameters(build(task, **settings, unused_modules=True)) == shipped
 
 
-DERM7PT = make_task((49, 768), (49, 768), (9, 1536), d_model=256, n_classes=2)
-ODIR = make_task((256, 2048), (256, 2048), (9, 1536), d_model=256, n_classes=3)
-MEN = make_task(*[(128, 128)] * 3, (9, 1536), d_model=256, n_classes=3)
+DERM7PT = vector_task((49, 768), (49, 768), (9, 1536), d_model=256, n_classes=2)
+ODIR = vector_task((256, 2048), (256, 2048), (9, 1536), d_model=256, n_classes=3)
+MEN = vector_task(*[(128, 128)] * 3, (9, 1536), d_model=256, n_classes=3)
 
 
 def test_table4_like_preset_has_the_total_that_its_sheet_gives() -> None:
@@ -336,9 +312,9 @@ def test_totals_with_the_encoders_of_table4(
     "settings", [{}, {"sample_at_test": True}, *PLUGIN.presets.values(), *PLUGIN.ablations.values()]
 )
 def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **(settings | {"n_layers": 1}))
-    tokens, label = make_tokens(task, 16), torch.randint(0, 2, (16,))
+    tokens, label = complete_tokens(task, 16), torch.randint(0, 2, (16,))
     terms = method.losses(tokens, torch.ones(16, 3, dtype=torch.bool), label, make_progress())
     torch.stack(list(terms.values())).sum().backward()
     silent = {n for n, p in method.named_parameters() if p.grad is None or not p.grad.any()}
@@ -346,20 +322,22 @@ def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
 
 
 def test_detached_target_keeps_the_regression_from_the_encoder_of_its_target() -> None:
-    task = make_task((2, 4), (2, 4))
+    task = vector_task((2, 4), (2, 4))
     observed = torch.tensor([[True, False]] * 4)
     for detach in (True, False):
         method = build(task, **SMALL, detach_target=detach)
-        terms = method.losses(make_tokens(task, 4), observed, torch.ones(4).long(), make_progress())
+        terms = method.losses(
+            complete_tokens(task, 4), observed, torch.ones(4).long(), make_progress()
+        )
         terms["regression"].backward()
         reached = any(p.grad is not None and p.grad.any() for p in method.encoders[0].parameters())
         assert reached is not detach
 
 
 def test_beta_stays_uniform_without_relative_advantage() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **SMALL, relative_advantage=False, dropout="none").eval()
-    tokens, observed = make_tokens(task, 4), torch.ones(4, 3, dtype=torch.bool)
+    tokens, observed = complete_tokens(task, 4), torch.ones(4, 3, dtype=torch.bool)
     term = method.losses(tokens, observed, torch.ones(4).long(), make_progress())["regression"]
     codes = method.encode(tokens, observed)[0]
     error = regression(generate_from_others(method.generators, codes), codes, observed)
@@ -384,11 +362,13 @@ def train(method: RedCore, tokens: list[Tokens], label: Tensor, n_steps: int) ->
 
 
 def test_training_lowers_the_loss_and_moves_beta() -> None:
-    task = make_task(*SHAPES, d_model=8)
+    task = vector_task(*SHAPES, d_model=8)
     method = build(task, **SMALL)
     assert method.advantage is not None
     label = torch.randint(0, 2, (32,))
-    tokens = [replace(x, values=x.values + 2 * label[:, None, None]) for x in make_tokens(task, 32)]
+    tokens = [
+        replace(x, values=x.values + 2 * label[:, None, None]) for x in complete_tokens(task, 32)
+    ]
     totals = train(method, tokens, label, 50)
     beta = method.advantage.beta
     assert np.mean(totals[-5:]) < 0.8 * np.mean(totals[:5])
@@ -398,9 +378,9 @@ def test_training_lowers_the_loss_and_moves_beta() -> None:
 
 
 def test_checkpoint_restores_the_weights_and_their_state() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method, twin = build(task, **SMALL), build(task, **SMALL)
-    tokens, label = make_tokens(task, 8), torch.randint(0, 2, (8,))
+    tokens, label = complete_tokens(task, 8), torch.randint(0, 2, (8,))
     train(method, tokens, label, 4)
     twin.load_state_dict(method.state_dict())
     for name in ("error", "beta", "eta", "step"):
@@ -411,18 +391,18 @@ def test_checkpoint_restores_the_weights_and_their_state() -> None:
 
 
 def test_evaluation_changes_no_state() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **SMALL).eval()
     before = {name: x.clone() for name, x in method.state_dict().items()}
-    tokens, label = make_tokens(task, 7), torch.zeros(7, dtype=torch.long)
+    tokens, label = complete_tokens(task, 7), torch.zeros(7, dtype=torch.long)
     method(tokens, patterns(3))
     method.losses(tokens, patterns(3), label, make_progress())
     assert all(torch.equal(x, before[name]) for name, x in method.state_dict().items())
 
 
 def test_same_seed_gives_the_same_numbers() -> None:
-    task = make_task(*SHAPES)
-    tokens, label = make_tokens(task, 8), torch.randint(0, 2, (8,))
+    task = vector_task(*SHAPES)
+    tokens, label = complete_tokens(task, 8), torch.randint(0, 2, (8,))
     runs = []
     for _ in range(2):
         torch.manual_seed(3)
@@ -431,9 +411,9 @@ def test_same_seed_gives_the_same_numbers() -> None:
 
 
 def test_constant_inputs_give_finite_losses_and_gradients() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **SMALL)
-    constant = [replace(x, values=torch.full_like(x.values, 3.0)) for x in make_tokens(task, 4)]
+    constant = [replace(x, values=torch.full_like(x.values, 3.0)) for x in complete_tokens(task, 4)]
     observed = torch.ones(4, 3, dtype=torch.bool)
     terms = method.losses(constant, observed, torch.zeros(4).long(), make_progress())
     torch.stack(list(terms.values())).sum().backward()

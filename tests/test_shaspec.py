@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.availability import subsets
-from bench.data import Task, Tokens, TokenSpec
+from bench.data import Task
 from bench.layers.shared_features import (
     alignment,
     domain_classification,
@@ -22,27 +21,10 @@ from bench.layers.shared_features import (
 )
 from bench.method import Progress
 from bench.methods.shaspec import PLUGIN, Composition, ShaSpec, ShaSpecConfig
+from tests.toy_tokens import complete_tokens, n_parameters, patterns, vector_task
 
 SWIN_T = 27_519_354
 SHAPES = ((5, 6), (3, 4), (1, 7))  # (T, C) of each modality
-
-
-def make_task(*shapes: tuple[int, int], d_model: int = 16, n_classes: int = 2) -> Task:
-    specs = [TokenSpec(f"m{m}", "vector", n, width) for m, (n, width) in enumerate(shapes)]
-    return Task(tuple(specs), tuple(map(str, range(n_classes))), d_model)
-
-
-def make_tokens(task: Task, n_rows: int) -> list[Tokens]:
-    return [
-        Tokens(
-            torch.randn(n_rows, spec.n_tokens, spec.d_token),
-            torch.ones(n_rows, spec.n_tokens, dtype=torch.bool),
-            torch.full((spec.n_tokens,), -1),
-            torch.zeros(n_rows, 0, dtype=torch.long),
-            torch.zeros(n_rows, 0),
-        )
-        for spec in task.modalities
-    ]
 
 
 def make_progress(epoch: int = 10, seed: int = 0) -> Progress:
@@ -51,14 +33,6 @@ def make_progress(epoch: int = 10, seed: int = 0) -> Progress:
 
 def build(task: Task, **settings: Any) -> ShaSpec:
     return ShaSpec(task, ShaSpecConfig(**settings))
-
-
-def n_parameters(method: torch.nn.Module) -> int:
-    return sum(p.numel() for p in method.parameters() if p.requires_grad)
-
-
-def patterns(n_modalities: int) -> Tensor:
-    return torch.tensor([[m in s for m in range(n_modalities)] for s in subsets(n_modalities)])
 
 
 def ring(n_modalities: int) -> Tensor:
@@ -171,9 +145,9 @@ def test_first_donor_is_a_random_available_one_in_training() -> None:
 
 @pytest.mark.parametrize("rule", ["mean", "first"])
 def test_missing_embeddings_are_all_the_same_shared_features(rule: str) -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, missing_fill=rule).eval()
-    tokens, available = make_tokens(task, 1), torch.tensor([[False, True, False]])
+    tokens, available = complete_tokens(task, 1), torch.tensor([[False, True, False]])
     completed = method(tokens, available).representations
     shared, _, composed = method.embed(tokens, available)
     assert torch.equal(completed["completed.m0"], completed["completed.m2"])
@@ -182,9 +156,9 @@ def test_missing_embeddings_are_all_the_same_shared_features(rule: str) -> None:
 
 
 def test_missing_embedding_is_the_mean_of_the_available_shared_features() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task).eval()
-    tokens, available = make_tokens(task, 4), torch.tensor([[True, False, True]] * 4)
+    tokens, available = complete_tokens(task, 4), torch.tensor([[True, False, True]] * 4)
     shared = method.embed(tokens, available)[0]
     filled = method(tokens, available).representations["completed.m1"][:, 0]
     torch.testing.assert_close(filled, (shared[:, 0] + shared[:, 2]) / 2)
@@ -192,10 +166,10 @@ def test_missing_embedding_is_the_mean_of_the_available_shared_features() -> Non
 
 @pytest.mark.parametrize("settings", [{}, *PLUGIN.presets.values(), *PLUGIN.ablations.values()])
 def test_content_of_what_is_absent_has_no_influence(settings: dict[str, Any]) -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **settings).eval()
     available = patterns(3)
-    tokens = make_tokens(task, len(available))
+    tokens = complete_tokens(task, len(available))
     tokens[0].valid[:, 3:] = False
     for noise in (float("nan"), 1e6):
         spoilt = []
@@ -212,9 +186,9 @@ def test_content_of_what_is_absent_has_no_influence(settings: dict[str, Any]) ->
 
 
 def test_batch_mates_and_order_have_no_influence() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task).eval()
-    tokens, available = make_tokens(task, 7), patterns(3)
+    tokens, available = complete_tokens(task, 7), patterns(3)
     whole = method(tokens, available).logits
     order = torch.randperm(7)
     shuffled = method([each.rows(order) for each in tokens], available[order]).logits
@@ -224,16 +198,16 @@ def test_batch_mates_and_order_have_no_influence() -> None:
 
 
 def test_row_without_any_modality_is_refused() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     with pytest.raises(ValueError, match="at least one available"):
-        build(task)(make_tokens(task, 2), torch.tensor([[True, False, True], [False] * 3]))
+        build(task)(complete_tokens(task, 2), torch.tensor([[True, False, True], [False] * 3]))
 
 
 @pytest.mark.parametrize("n_modalities", [2, 3, 4])
 @pytest.mark.parametrize("d_model", [16, 24])
 def test_parameters_are_as_many_as_the_formula_says(n_modalities: int, d_model: int) -> None:
     M, D, C = n_modalities, d_model, 5
-    task = make_task(*[(2, 7)] * M, d_model=D, n_classes=C)
+    task = vector_task(*[(2, 7)] * M, d_model=D, n_classes=C)
     fusion = (1 + M) * (D**2 + D) + 2 * D**2 + M * D + M
     head = M * D**2 + D + C * D + C
     assert n_parameters(build(task)) == fusion + head + M * 8 * D
@@ -244,15 +218,15 @@ def test_parameters_are_as_many_as_the_formula_says(n_modalities: int, d_model: 
 @pytest.mark.parametrize(("d_model", "count"), [(128, 99_203), (256, 395_011), (512, 1_576_451)])
 def test_fusion_part_has_the_published_size(d_model: int, count: int) -> None:
     with torch.device("meta"):
-        method = build(make_task(*[(1, 3)] * 3, d_model=d_model))
+        method = build(vector_task(*[(1, 3)] * 3, d_model=d_model))
     assert n_parameters(method) - n_parameters(method.head) - n_parameters(method.projection) == (
         count
     )
 
 
 def test_table4_preset_reproduces_the_printed_totals() -> None:
-    derm7pt = make_task((49, 768), (49, 768), (9, 1536), d_model=256, n_classes=2)
-    odir = make_task((256, 2048), (256, 2048), (9, 1536), d_model=256, n_classes=3)
+    derm7pt = vector_task((49, 768), (49, 768), (9, 1536), d_model=256, n_classes=2)
+    odir = vector_task((256, 2048), (256, 2048), (9, 1536), d_model=256, n_classes=3)
     table4 = PLUGIN.presets["table4"]
     assert SWIN_T + n_parameters(build(derm7pt, **table4)) == 28_471_807
     assert n_parameters(build(odir, **table4)) == 1_607_942
@@ -273,9 +247,9 @@ def test_table4_preset_reproduces_the_printed_totals() -> None:
     ],
 )
 def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, **settings)
-    tokens, label = make_tokens(task, 32), torch.randint(0, 2, (32,))
+    tokens, label = complete_tokens(task, 32), torch.randint(0, 2, (32,))
     terms = method.losses(tokens, torch.ones(32, 3, dtype=torch.bool), label, make_progress())
     torch.stack(list(terms.values())).sum().backward()
     silent = [n for n, p in method.named_parameters() if p.grad is None or not p.grad.any()]
@@ -283,8 +257,8 @@ def test_gradients_reach_every_parameter(settings: dict[str, Any]) -> None:
 
 
 def test_ablations_remove_their_term() -> None:
-    task = make_task(*SHAPES)
-    tokens, label = make_tokens(task, 4), torch.tensor([0, 1, 0, 1])
+    task = vector_task(*SHAPES)
+    tokens, label = complete_tokens(task, 4), torch.tensor([0, 1, 0, 1])
     observed = torch.ones(4, 3, dtype=torch.bool)
     for settings, gone in (({"alpha": 0.0}, "alignment"), ({"specific": False}, "domain")):
         assert gone in build(task).losses(tokens, observed, label, make_progress())
@@ -292,9 +266,9 @@ def test_ablations_remove_their_term() -> None:
 
 
 def test_nothing_is_dropped_during_the_warm_up() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, p_drop=0.0)
-    tokens, label = make_tokens(task, 8), torch.zeros(8, dtype=torch.long)
+    tokens, label = complete_tokens(task, 8), torch.zeros(8, dtype=torch.long)
     observed = torch.ones(8, 3, dtype=torch.bool)
     early = [method.losses(tokens, observed, label, make_progress(4, seed)) for seed in (0, 1)]
     late = [method.losses(tokens, observed, label, make_progress(5, seed)) for seed in (0, 1)]
@@ -303,19 +277,23 @@ def test_nothing_is_dropped_during_the_warm_up() -> None:
 
 
 def test_a_modality_absent_from_the_whole_batch_leaves_the_losses_finite() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     observed = torch.tensor([[True, False, False]] * 4)
     for settings in ({}, {"masked_losses": False}, {"dao": "kl"}):
         method = build(task, **settings)
-        terms = method.losses(make_tokens(task, 4), observed, torch.ones(4).long(), make_progress())
+        terms = method.losses(
+            complete_tokens(task, 4), observed, torch.ones(4).long(), make_progress()
+        )
         assert all(term.isfinite() for term in terms.values())
 
 
 def test_training_lowers_the_loss_and_tells_the_modalities_apart() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task, warmup_full_epochs=0, beta=0.2)
     label = torch.randint(0, 2, (64,))
-    tokens = [replace(x, values=x.values + 2 * label[:, None, None]) for x in make_tokens(task, 64)]
+    tokens = [
+        replace(x, values=x.values + 2 * label[:, None, None]) for x in complete_tokens(task, 64)
+    ]
     observed, progress = torch.ones(64, 3, dtype=torch.bool), make_progress()
     optimiser = torch.optim.Adam(method.parameters(), lr=1e-3)
     totals = []
@@ -332,10 +310,10 @@ def test_training_lowers_the_loss_and_tells_the_modalities_apart() -> None:
 
 
 def test_evaluation_changes_no_state_and_survives_saving() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method, twin = build(task).eval(), build(task).eval()
     before = {name: x.clone() for name, x in method.state_dict().items()}
-    tokens = make_tokens(task, 7)
+    tokens = complete_tokens(task, 7)
     logits = method(tokens, patterns(3)).logits
     assert all(torch.equal(x, before[name]) for name, x in method.state_dict().items())
     twin.load_state_dict(before)
@@ -350,9 +328,9 @@ def test_dropout_law_is_told() -> None:
 
 
 def test_constant_inputs_give_finite_losses_and_gradients() -> None:
-    task = make_task(*SHAPES)
+    task = vector_task(*SHAPES)
     method = build(task)
-    constant = [replace(x, values=torch.full_like(x.values, 3.0)) for x in make_tokens(task, 4)]
+    constant = [replace(x, values=torch.full_like(x.values, 3.0)) for x in complete_tokens(task, 4)]
     observed = torch.ones(4, 3, dtype=torch.bool)
     terms = method.losses(constant, observed, torch.zeros(4).long(), make_progress())
     torch.stack(list(terms.values())).sum().backward()

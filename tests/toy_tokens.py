@@ -45,6 +45,12 @@ def make_task(*specs: TokenSpec, n_classes: int = 2, d_model: int = 8) -> Task:
     return Task(specs, tuple(map(str, range(n_classes))), d_model)
 
 
+def vector_task(*shapes: tuple[int, int], d_model: int = 16, n_classes: int = 2) -> Task:
+    """Make a task of vectors, each modality with a number of tokens and their width."""
+    specs = [TokenSpec(f"m{m}", "vector", n, width) for m, (n, width) in enumerate(shapes)]
+    return make_task(*specs, n_classes=n_classes, d_model=d_model)
+
+
 def table_tokens(spec: TokenSpec, codes: Tensor) -> Tokens:
     """Encode codes (B, A), -1 where unobserved: one fixed random vector per attribute and value."""
     generator = torch.Generator().manual_seed(1)
@@ -65,6 +71,20 @@ def make_tokens(
         _random_table(spec, n_rows, p_attribute)
         if spec.kind == "table"
         else _random_image(spec, n_rows, p_token)
+        for spec in task.modalities
+    ]
+
+
+def complete_tokens(task: Task, n_rows: int) -> list[Tokens]:
+    """Draw tokens of vectors, all of them valid."""
+    return [
+        Tokens(
+            torch.randn(n_rows, spec.n_tokens, spec.d_token),
+            torch.ones(n_rows, spec.n_tokens, dtype=torch.bool),
+            torch.full((spec.n_tokens,), -1),
+            torch.zeros(n_rows, 0, dtype=torch.long),
+            torch.zeros(n_rows, 0),
+        )
         for spec in task.modalities
     ]
 
@@ -123,8 +143,8 @@ def without_dropout(method: Method) -> Method:
     return method
 
 
-def n_parameters(method: Method) -> int:
-    return sum(parameter.numel() for parameter in method.parameters())
+def n_parameters(method: nn.Module) -> int:
+    return sum(each.numel() for each in method.parameters() if each.requires_grad)
 
 
 def train(
