@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import study as studies
+from bench.attendance import noted
 from bench.errors import BadRequest
 from bench.executor import Executor, Means, Task
 from bench.leakscan import scan_file
@@ -67,7 +68,7 @@ class Session:
         folder = StudyFolder(Path(self.request.out), self.request.study)
         answer = studies.stored_answer(self.request, folder, limit)
         if answer is None:
-            with self._executor() as executor:
+            with noted(folder), self._executor() as executor:
                 planned = studies.limited(plan_in(executor, self.request), limit)
                 self._warn(planned)
                 self._scan(planned, folder.create(), executor)
@@ -142,7 +143,10 @@ def retry_failed(study: StudyFolder, *, jobs: int, quiet: bool, manner: Manner =
     answers = []
     for entry in wanted:
         asked = Request(**entry["asked"] | {"out": str(study.root), "study": study.name})
-        with open_executor(jobs, quiet=quiet, manner=manner, request=asked) as executor:
+        with (
+            noted(study),
+            open_executor(jobs, quiet=quiet, manner=manner, request=asked) as executor,
+        ):
             planned = plan_in(executor, asked)
             cells = tuple(cell for cell in planned.cells if cell.spec.folder in failed)
             answers.append(studies.retried(asked, cells, study, executor))

@@ -225,7 +225,8 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _mark() -> dict[str, Any]:
+def process_mark() -> dict[str, Any]:
+    """Name this process as a mark does: host, number, birth, start and coordinator."""
     pid = os.getpid()
     started = _now()
     host = socket.gethostname()
@@ -247,7 +248,8 @@ def _is_mine(mark: Mapping[str, Any]) -> bool:
     return (mark.get("host"), mark.get("pid"), mark.get("born")) == mine
 
 
-def _is_live(mark: Mapping[str, Any]) -> bool:
+def is_live(mark: Mapping[str, Any]) -> bool:
+    """Tell whether the process of a mark still works."""
     if not is_alive(mark["pid"], mark["host"], mark.get("born")):
         return False
     if mark["host"] == socket.gethostname():
@@ -288,7 +290,7 @@ def _put_mark(path: Path) -> bool:
     """Create a mark of this process whole, or say that there is one: a link never overwrites."""
     temporary = _temporary(path)
     with _explained(path):
-        temporary.write_bytes(_json_bytes(_mark()))
+        temporary.write_bytes(_json_bytes(process_mark()))
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -329,7 +331,7 @@ def _remove_stale(path: Path, mark: Mapping[str, Any]) -> None:
     token = path.with_name(f".{digest([path.name, dict(mark)])[:16]}.json")
     if not _put_mark(token):
         holder = _mark_at(token)
-        if holder is not None and not _is_live(holder):
+        if holder is not None and not is_live(holder):
             _remove_stale(token, holder)
         time.sleep(0.005)
         return
@@ -500,7 +502,7 @@ class RunFolder:
             if status.get("state") not in get_args(State):
                 raise _damaged(self.path / STATUS, f"state {status.get('state')!r}")
             return status
-        if mark is not None and _is_live(mark):
+        if mark is not None and is_live(mark):
             return {"state": "running", **mark}
         return {"state": "pending"}
 
@@ -821,7 +823,7 @@ class RunFolder:
             mark = self._read(RUNNING)
             if mark is None:
                 continue
-            if not _is_mine(mark) and (_is_live(mark) or _beats(path, mark)):
+            if not _is_mine(mark) and (is_live(mark) or _beats(path, mark)):
                 raise Claimed(
                     f"the run {self.path.name} is at work in process {mark['pid']} on "
                     f"{mark['host']} since {mark['started']}; wait for it, or end it first"

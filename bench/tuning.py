@@ -18,6 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.attendance import noted
 from bench.errors import BadData, BadRequest, BenchError, GivenUp
 from bench.executor import WORKER_DIED, Executor, Task, value_of
 from bench.ledger import JOURNAL, Budget, Law, Ledger, seconds_of, shown_storage
@@ -431,7 +432,8 @@ def carry_out_plan(
         each.write_record(how.budget)
     if not all(is_over(each, how.budget) for each in searches):
         try:
-            with open_executor(jobs, quiet=quiet) as executor:
+            study = StudyFolder(Path(request.out), request.study)
+            with noted(study), open_executor(jobs, quiet=quiet) as executor:
                 carry_out(searches, how.budget, executor, jobs)
         except KeyboardInterrupt:
             for each in searches:

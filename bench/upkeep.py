@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.attendance import attending
 from bench.cluster import FOLDER, RECORD, bundles_of, cancel_jobs, queue
 from bench.errors import BadRequest
 from bench.standing import standings
@@ -28,31 +30,34 @@ def cancel_lines(study: StudyFolder) -> Iterator[str]:
     Raises:
         BadRequest: there is no such study, or Slurm refuses.
     """
+    coordinators, elsewhere = _coordinators(study)
+    _end(study, set(coordinators))  # before its jobs, which it would submit once more
+    if coordinators:
+        processes = ", ".join(
+            f"{pid} ({counted(n, 'run') if n else 'no run'} at work here)"
+            for pid, n in sorted(coordinators.items())
+        )
+        yield f"ended {counted(len(coordinators), 'coordinator')}: {processes}"
     jobs = queue() or {}
     live = sorted({bundle.job for bundle in bundles_of(study) if bundle.job in jobs})
     cancel_jobs(live)
     if live:
         yield f"cancelled {counted(len(live), 'Slurm job')}: {', '.join(live)}"
-    coordinators, elsewhere = _coordinators(study)
-    _end(study, coordinators)
-    if coordinators:
-        processes = ", ".join(map(str, sorted(coordinators)))
-        yield f"ended {counted(len(coordinators), 'coordinator')}: {processes}"
     for host in sorted(elsewhere):
         yield f"runs are at work on {host}; call this there as well"
     if not (live or coordinators or elsewhere):
         yield "nothing is at work"
 
 
-def _coordinators(study: StudyFolder) -> tuple[set[int], set[str]]:
-    """Return the coordinators of this host, and the other hosts where runs are at work."""
-    here, elsewhere = set(), set()
-    for run in study.runs():
-        mark = run.status()
-        if mark["state"] != "running" or "job" in mark:
-            continue
+def _coordinators(study: StudyFolder) -> tuple[Counter[int], set[str]]:
+    """Count the runs at work of each coordinator of this host; name the other hosts at work."""
+    here: Counter[int] = Counter()
+    elsewhere = set()
+    runs = [run.status() for run in study.runs()]
+    at_work = [mark for mark in runs if mark["state"] == "running" and "job" not in mark]
+    for mark in [*at_work, *attending(study)]:
         if mark["host"] == socket.gethostname():
-            here.add(int(mark["coordinator"]))
+            here[int(mark["coordinator"])] += "state" in mark  # of a run, not of an attendance
         else:
             elsewhere.add(mark["host"])
     return here, elsewhere
@@ -61,7 +66,7 @@ def _coordinators(study: StudyFolder) -> tuple[set[int], set[str]]:
 def _end(study: StudyFolder, coordinators: set[int]) -> None:
     """Ask as Ctrl-C does, then, where that is ignored as in a background job, tell."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        for pid in _coordinators(study)[0] & coordinators:
+        for pid in coordinators & _coordinators(study)[0].keys():
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
@@ -71,7 +76,7 @@ def _end(study: StudyFolder, coordinators: set[int]) -> None:
                     f"process {pid} belongs to another user, who has to end it"
                 ) from None
         deadline = time.monotonic() + PATIENCE / 2
-        while _coordinators(study)[0] & coordinators and time.monotonic() < deadline:
+        while coordinators & _coordinators(study)[0].keys() and time.monotonic() < deadline:
             time.sleep(0.1)
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.attendance import noted
 from bench.layout import Layout
 from bench.report import Drawing, ReportOptions
 from bench.reporting import check_format, print_built, tables_of
@@ -98,7 +99,7 @@ class Workbench:
         names = {i: answer.folders for i, answer in found.items() if answer}
         layouts = [answer.layouts for answer in found.values() if answer]
         if len(names) < len(requests):
-            with open_executor(self.jobs, quiet=self.quiet) as executor:
+            with noted(self.folder), open_executor(self.jobs, quiet=self.quiet) as executor:
                 planned = {
                     i: plan_in(executor, r) for i, r in enumerate(requests) if i not in names
                 }

@@ -189,6 +189,48 @@ def test_a_run_beyond_the_time_limit_is_ended_and_the_next_goes_on() -> None:
         assert executor.slots[0].process.pid != pid
 
 
+def planning_kills(folder: Path, times: int) -> tuple[str, ...]:
+    """Write a dataset whose import kills its process so many times; return the call of its study.
+
+    Whoever survives it is refused the study in one line.
+    """
+    plugin = folder / "deadly.py"
+    plugin.write_text(
+        "import os, pathlib, signal\n"
+        "from bench.dataset import DatasetPlugin\n"
+        f"deaths = pathlib.Path({str(folder)!r}, 'deaths')\n"
+        "n = int(deaths.read_text()) if deaths.exists() else 0\n"
+        "deaths.write_text(str(n + 1))\n"
+        f"n < {times} and os.kill(os.getpid(), signal.SIGKILL)\n"
+        "raise ImportError('the toy survived')\n"
+        "class Deadly(DatasetPlugin): ...\n"
+        "PLUGIN = Deadly\n"
+    )
+    return ("run", "--include", str(plugin), "-m", "pattern-only", "-d", "deadly", "--jobs", "2",
+            "-q", "--no-floor")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("times", "error"),
+    [(1, "the toy survived"), (9, "planning the study failed twice: the worker process ended by")],
+)
+@pytest.mark.slow
+def test_a_worker_that_dies_while_it_plans_is_replaced_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    times: int,
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*planning_kills(tmp_path, times)) == 2
+    said = capsys.readouterr().err
+    assert error in said
+    assert said.count("\n") == 1
+    assert (tmp_path / "deaths").read_text() == "2"
+    assert not (tmp_path / "results").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [(None, None), ("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400)]
 )

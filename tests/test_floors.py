@@ -23,7 +23,7 @@ FLOORS = [
     "sources store cache_folder clauses encoders free_text manifest results captions contest "
     "significance subgroups representations monotonicity tables published report score_table "
     "answers differences drawing planes summary variant_tables variant_figures request "
-    "search_space costs ledger",
+    "search_space costs ledger attendance",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",

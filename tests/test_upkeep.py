@@ -7,16 +7,20 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from bench.attendance import attending, noted
 from bench.cluster import Bundle, write_bundles
+from bench.errors import BadRequest
 from bench.merging import merge
 from bench.spec import RunSpec
 from bench.standing import standings, status_lines, watch
-from bench.store import RUNNING, RunFolder, StudyFolder
+from bench.store import RUNNING, RunFolder, StudyFolder, process_mark
 from bench.upkeep import cancel_lines, waste
 from tests.command_line import call, included
 from tests.test_store import frame, spec
@@ -153,10 +157,48 @@ def test_cancel_ends_jobs_and_coordinators(
     assert sleeper.wait(10) < 0
     assert (tmp_path / "cancelled").read_text() == "7_0\n"
     assert said == [
+        f"ended 1 coordinator: {sleeper.pid} (1 run at work here)",
         "cancelled 1 Slurm job: 7_0",
-        f"ended 1 coordinator: {sleeper.pid}",
         "runs are at work on node-9; call this there as well",
     ]
+
+
+def test_a_coordinator_is_noted_from_its_planning_on_and_can_be_cancelled(
+    study: StudyFolder,
+) -> None:
+    waits = "import time; from pathlib import Path\nfrom bench.attendance import noted\n" + (
+        "from bench.store import StudyFolder\n"
+        f"with noted(StudyFolder(Path({str(study.root)!r}), 'main')): time.sleep(60)\n"
+    )
+    planning = subprocess.Popen([sys.executable, "-c", waits], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not attending(study) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    said = list(cancel_lines(study))
+    assert planning.wait(10) != 0
+    assert said == [f"ended 1 coordinator: {planning.pid} (no run at work here)"]
+    assert list(cancel_lines(study)) == ["nothing is at work"]
+
+
+def test_the_note_of_a_killed_coordinator_says_nothing_and_goes_with_the_next(
+    study: StudyFolder,
+) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    study.write_json("old.coordinator", process_mark() | {"pid": dead.pid, "born": 1})
+    (study.path / "cut.coordinator").write_text("{")
+    assert attending(study) == []
+    with noted(study):
+        (mine,) = attending(study)
+        assert mine["pid"] == os.getpid()
+    assert not list(study.path.glob("*.coordinator"))
+
+
+def test_a_study_whose_planning_fails_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(BadRequest), noted(StudyFolder(tmp_path / "kept" / "a", "b")):
+        raise BadRequest("no such method")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "kept"]
 
 
 def test_nothing_at_work_is_said(study: StudyFolder) -> None:

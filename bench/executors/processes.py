@@ -36,6 +36,7 @@ from bench.gpus import Gpu, gpus, next_task, uses_gpu
 from bench.worker import serve
 
 PATIENCE = 1.0  # seconds that a poll waits
+GERUNDS = {"plan": "planning the study", "scan": "scanning the data for leaks"}  # what is called
 
 
 @dataclass
@@ -82,17 +83,25 @@ class Processes(Executor):
         self.waiting.clear()
 
     def call(self, task: Task) -> Any:
-        """Carry out one task on the first worker and return its value."""
+        """Carry out one task on the first worker, or else on a new one, and return its value.
+
+        Raises:
+            BenchError: the task failed, or ended two workers.
+        """
         slot = self.slots[0]
+        outcome = self._called(slot, task)
+        if outcome.unmarked:
+            outcome = self._called(slot, task)
+        slot.task = None
+        if outcome.unmarked:
+            raise BenchError(f"{GERUNDS[task.kind]} failed twice: {outcome.error}")
+        return value_of(outcome)
+
+    def _called(self, slot: _Slot, task: Task) -> Outcome:
         self._give(slot, task)
-        while True:
-            try:
-                kind, value = slot.pipe.recv()
-            except (EOFError, OSError):
-                raise BenchError(_died(slot)) from None
-            if kind == "outcome":
-                slot.task = None
-                return value_of(value)
+        while (outcome := self._hear(slot)) is None:
+            continue
+        return outcome
 
     def poll(self) -> list[Outcome]:
         """Keep the workers busy; return what ended within a second."""

@@ -105,6 +105,7 @@ def litter(folder: Path) -> list[str]:
         for path in (folder / "results").rglob("*")
         if ".tmp" in path.name
         or path.name in ("probe", "running.json")
+        or path.suffix == ".coordinator"
         or path.name.startswith("resume")
         or (path.name.startswith(".") and path.is_file())
     )
