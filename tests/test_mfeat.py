@@ -95,16 +95,8 @@ def test_missing_files_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         mfeat(None)
 
 
-def test_the_release_reaches_its_reference_score_on_one_view(shared: Path) -> None:
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
+def test_the_reference_data_have_the_known_counts(shared: Path) -> None:
     root = shared / "data" / "mfeat"
     if not root.is_dir():
         pytest.skip("the multiple features are not in the reference data")
-    data = mfeat(root)
-    assert np.bincount(data.label).tolist() == [200] * 10
-    kar = data.content["kar"]
-    assert isinstance(kar, np.ndarray)
-    train = np.arange(N_CASES) % 5 > 0
-    model = LinearDiscriminantAnalysis().fit(kar[train], data.label[train])
-    assert model.score(kar[~train], data.label[~train]) == pytest.approx(0.952, abs=0.02)
+    assert np.bincount(mfeat(root).label).tolist() == [200] * 10
