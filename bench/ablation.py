@@ -6,16 +6,16 @@ every column, with differences to the full method.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from bench.errors import BadRequest
-from bench.layout import Layout
 from bench.report import Drawing
 from bench.request import Request
 from bench.tables import Table
+from bench.variant_records import Record
 from bench.variant_tables import Comparison, Series, comparison_table
-from bench.variants import Variant, Workbench, stem
+from bench.variants import Shown, Stage, Variant, Workbench, stem
 
 if TYPE_CHECKING:
     from bench.method import Plugin
@@ -34,11 +34,10 @@ def ablate(request: Request, *, jobs: int, quiet: bool, output: str) -> int:
     tables: list[Table] = []
     drawings: list[Drawing] = []
     for row, variants in switches.items():
-        done = bench.carry_out(row, variants)
-        for layout in done.layouts:
-            table_pair, drawing = _ablation(bench, row, done.series(layout), layout)
-            tables += table_pair
-            drawings.append(drawing)
+        record = bench.recorded(Record("ablation", row, (Stage(bench.carry_out(row, variants)),)))
+        found, drawn = show_ablation(record)
+        tables += found
+        drawings += drawn
     return bench.close(tables, drawings)
 
 
@@ -53,19 +52,32 @@ def _switches(plugin: type[Plugin], row: str) -> list[Variant]:
     return [Variant(FULL), *each]
 
 
-def _ablation(
-    bench: Workbench, row: str, series: Sequence[Series], layout: Layout
-) -> tuple[list[Table], Drawing]:
+def ablations(record: Record) -> Iterator[Comparison]:
+    """Compare the switches of an ablation with the whole method, in each layout."""
+    (stage,) = record.stages
+    for layout in stage.done.layouts:
+        series = stage.done.series(layout)
+        yield Comparison(layout, series[0], tuple(series))
+
+
+def show_ablation(record: Record) -> Shown:
+    """Write, for each layout, a table of all columns and one of the differences; draw the bars."""
     from bench.variant_figures import draw_bars
 
-    comparison = Comparison(layout, series[0], tuple(series))
-    title = f"{layout.title}: {row}, differences to the full method"
-    tables = [
-        bench.score_table(series, layout, f"{row}, ablation"),
-        comparison_table(comparison, title, _switch_sentences(series)),
-    ]
-    name = stem("ablation", row, layout.dataset, layout.protocol)
-    return tables, draw_bars(comparison, "AUC", f"{layout.title}: ablation of {row}", name)
+    row, (stage,) = record.row, record.stages
+    tables: list[Table] = []
+    drawings: list[Drawing] = []
+    for comparison in ablations(record):
+        layout, series = comparison.layout, comparison.series
+        title = f"{layout.title}: {row}, differences to the full method"
+        tables += [
+            stage.done.score_table(series, layout, f"{row}, ablation"),
+            comparison_table(comparison, title, _switch_sentences(series)),
+        ]
+        name = stem("ablation", row, layout.dataset, layout.protocol)
+        heading = f"{layout.title}: ablation of {row}"
+        drawings.append(draw_bars(comparison, "AUC", heading, name))
+    return tables, drawings
 
 
 def _switch_sentences(series: Sequence[Series]) -> list[str]:

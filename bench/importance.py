@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.errors import BadRequest
 from bench.reporting import check_format, print_built
-from bench.search_results import SearchResult, by_table, stored_searches, value_of
+from bench.search_results import SearchResult, by_row, by_table, stored_searches, value_of
 from bench.search_space import quiet_optuna
 from bench.store import StudyFolder
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
@@ -23,6 +23,8 @@ from bench.wording import counted
 
 if TYPE_CHECKING:
     import optuna
+
+    from bench.report import Drawing
 
 EvaluatorName = Literal["ped-anova", "fanova"]
 MIN_TRIALS = 4  # complete ones, below which no importance is computed
@@ -99,13 +101,7 @@ def show_searches(
         results = [each for each in results if each.search.row in methods]
     if not results:
         raise BadRequest(f"no search of {', '.join(methods)} is in {str(study.path)!r}")
-    tables = []
-    for (dataset, protocol), rows in by_table(results).items():
-        tables.append(_gains(f"{dataset}, {protocol}: default against best", rows))
-        for row, folds in _by_row(rows).items():
-            title = f"{dataset}, {protocol}: importance of {row}'s settings"
-            tables.append(_importance_table(title, folds, evaluator))
-    print_built(tables, output)
+    print_built(view_tables(results, evaluator), output)
     paths = _draw(results, evaluator, study)
     if not quiet:
         n_figures = sum(path.suffix == ".pdf" for path in paths)
@@ -113,17 +109,21 @@ def show_searches(
     return 0
 
 
-def _by_row(results: Sequence[SearchResult]) -> dict[str, list[SearchResult]]:
-    rows: dict[str, list[SearchResult]] = {}
-    for each in results:
-        rows.setdefault(each.search.row, []).append(each)
-    return rows
+def view_tables(results: Sequence[SearchResult], evaluator: EvaluatorName) -> list[Table]:
+    """Write, for each dataset and protocol, the gains and each method's importances."""
+    tables = []
+    for (dataset, protocol), rows in by_table(results).items():
+        tables.append(gains_table(f"{dataset}, {protocol}: default against best", rows))
+        for row, folds in by_row(rows).items():
+            title = f"{dataset}, {protocol}: importance of {row}'s settings"
+            tables.append(importance_table(title, folds, evaluator))
+    return tables
 
 
 # --- which method needs tuning ----------------------------------------------------------------
 
 
-def _gains(title: str, results: Sequence[SearchResult]) -> Table:
+def gains_table(title: str, results: Sequence[SearchResult]) -> Table:
     """Write default, best and their distance for each method, the farthest first."""
     factor = min(each.factor for each in results)
     group, unit = "Validation score", "%" if factor > 1 else ""
@@ -131,8 +131,8 @@ def _gains(title: str, results: Sequence[SearchResult]) -> Table:
     columns += [
         Column(name, name, "Searches", better="neither") for name in ("searches", "complete")
     ]
-    rows = _by_row(results)
-    order = sorted(rows, key=lambda row: -_mean_gain(rows[row]))
+    rows = by_row(results)
+    order = sorted(rows, key=lambda row: -mean_gain(rows[row]))
     lines = [Row(row, _gain_cells(rows[row], factor)) for row in order]
     caption = (
         "Validation scores, mean ± sample SD over searches (folds); the method that gains most, so "
@@ -143,7 +143,8 @@ def _gains(title: str, results: Sequence[SearchResult]) -> Table:
     return Table(title, tuple(columns), (RowGroup("", tuple(lines)),), caption)
 
 
-def _mean_gain(results: Sequence[SearchResult]) -> float:
+def mean_gain(results: Sequence[SearchResult]) -> float:
+    """Return how far the default is from the best, the mean over searches; -inf: unknown."""
     gains = [each.gain for each in results if each.gain is not None]
     return float(np.mean(gains)) if gains else -np.inf
 
@@ -172,9 +173,10 @@ def _mean_cell(values: Sequence[float], digits: int) -> Cell:
 # --- importance -------------------------------------------------------------------------------
 
 
-def _importance_table(
+def importance_table(
     title: str, results: Sequence[SearchResult], evaluator: EvaluatorName
 ) -> Table:
+    """Write the share of each setting of one method, its default and its best values."""
     notes = Footnotes()
     found = [importances(each, evaluator) for each in results]
     shares = [each for each in found if not isinstance(each, str)]
@@ -228,19 +230,33 @@ def _short(value: Any) -> str:
 # --- figures ----------------------------------------------------------------------------------
 
 
+def gain_drawings(results: Sequence[SearchResult]) -> list[Drawing]:
+    """Draw, for each dataset and protocol, how far each default is from its best."""
+    from bench.search_figures import draw_gains
+
+    return [
+        draw_gains(rows, f"gains-{dataset}-{protocol}")
+        for (dataset, protocol), rows in by_table(results).items()
+    ]
+
+
+def view_drawings(result: SearchResult, evaluator: EvaluatorName) -> list[Drawing]:
+    """Draw what the parameters of one search do; nothing if no importance can be computed."""
+    from bench.search_figures import draw_views
+
+    found = importances(result, evaluator)
+    if isinstance(found, str):
+        return []
+    return draw_views(result, complete_trials(result), found, EVALUATORS[evaluator])
+
+
 def _draw(
     results: Sequence[SearchResult], evaluator: EvaluatorName, study: StudyFolder
 ) -> list[Path]:
     from bench.figures import write_drawing
-    from bench.search_figures import draw_gains, draw_views
 
     folder = study.create().reports_path
-    drawings = [
-        draw_gains(rows, f"gains-{dataset}-{protocol}")
-        for (dataset, protocol), rows in by_table(results).items()
-    ]
+    drawings = gain_drawings(results)
     for each in results:
-        found = importances(each, evaluator)
-        if not isinstance(found, str):
-            drawings += draw_views(each, complete_trials(each), found, EVALUATORS[evaluator])
+        drawings += view_drawings(each, evaluator)
     return [path for drawing in drawings for path in write_drawing(drawing, folder)]

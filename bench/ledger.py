@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAX_DEATHS = 3  # of processes at one trial, after which its parameters are not asked again
 JOURNAL = "journal"
+SEARCHES = "searches"  # folder of a study
 
 SamplerName = Literal["tpe", "random"]
 PrunerName = Literal["median", "halving", "none"]

@@ -6,29 +6,30 @@ are inside the page, its styles and its one script too; equal studies give equal
 
 from __future__ import annotations
 
-import base64
-import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from bench import captions, tables
+from bench.chapter import Chapter
 from bench.checking import standing
 from bench.citations import read_cite_lines
 from bench.figures import write_drawing
 from bench.leakscan import Scan, scan_file
+from bench.page_facts import cost_table, lead, what_was_run
+from bench.page_parts import Part, Picture, Section, parts_of, pictures_of
 from bench.registry import Registry
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
 from bench.reporting import Asked, layouts_with_runs, leaks_of, tables_of
 from bench.score_table import Contents
+from bench.search_chapter import search_chapter
 from bench.store import StudyFolder, atomic_write
 from bench.summary import CAUTION, Finding, finding
-from bench.tables import Cell, Column, Row, RowGroup, Table
-from bench.wording import counted, listed
+from bench.tables import Table
+from bench.variant_chapter import variant_chapters
+from bench.variant_records import records_of
 
 if TYPE_CHECKING:
     from bench.layout import Layout
@@ -36,43 +37,6 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 N_LONE = 5  # attributes shown of a leak scan
-WIDE = 2.2  # times as wide as high: a picture that takes the whole width
-COSTS = (  # of a run: fact, header, unit
-    ("n_parameters", "parameters", ""),
-    ("n_models", "models", ""),
-    ("fit_seconds", "training", "s"),
-    ("predict_seconds", "prediction", "s"),
-)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure inside the page."""
-
-    name: str
-    source: str  # a data URI
-    numbers: str  # CSV as a data URI
-    alt: str
-    is_wide: bool  # takes the whole width
-
-    @classmethod
-    def of(cls, name: str, png: bytes, csv: bytes) -> Picture:
-        """Embed a figure and its numbers."""
-        width, height = struct.unpack(">II", png[16:24])  # of the header, in pixels
-        n_lines = csv.count(b"\n") - 1
-        alt = f"Figure {name}; its {n_lines} lines of numbers are in the CSV beside it"
-        sources = _data_uri(png, "image/png"), _data_uri(csv, "text/csv")
-        return cls(name, *sources, alt, width > WIDE * height)
-
-
-@dataclass(frozen=True)
-class Part:
-    """A table inside the page."""
-
-    identity: str
-    title: str
-    body: str  # HTML, escaped by its writer
-    numbers: str  # CSV as a data URI
 
 
 @dataclass(frozen=True)
@@ -83,6 +47,7 @@ class Page:
     lead: str  # what the study is, in a sentence
     findings: tuple[Finding, ...]
     caution: str
+    sections: tuple[Section, ...]  # of searches, ablations and sensitivity studies
     parts: tuple[Part, ...]
     pictures: tuple[Picture, ...]
     runs: tuple[tuple[str, tuple[str, ...]], ...]  # heading, what was run
@@ -122,19 +87,25 @@ def write_report(
     Raises:
         BenchError: what is wanted does not fit the study, or a file cannot be written.
     """
-    asked = Asked.of(folder)
+    records = records_of(folder)
+    asked = Asked.of(folder, {identity for record in records for identity in record.asked})
     results = asked.results(folder)
     layouts = layouts_with_runs(asked, results)
     options = replace(options, preset=asked.budget, leaks=leaks_of(folder, results))
+    searches = search_chapter(folder)
+    chapters = [*([searches] if searches else []), *variant_chapters(records)]
     target = folder.create().reports_path
     built = tables_of(results, layouts, options)
     built += _own_tables(results, layouts, options, include)
     figures = _figures(include)
     drawings = list(_drawings(results, layouts, options, figures))
-    files = [*_write_tables(built, target)]
-    files += [path for each in drawings for path in write_drawing(each, target)]
-    pictures = list(_pictures(target, drawings, figures))
-    page = _page(folder, results, layouts, options, built, pictures, include)
+    files = [*_write_tables([*(t for each in chapters for t in each.tables), *built], target)]
+    every = [*drawings, *(drawing for each in chapters for drawing in each.figures)]
+    files += [path for each in every for path in write_drawing(each, target)]
+    names = [each.name for each in drawings] + _drawn_elsewhere(target, every, figures)
+    pictures = pictures_of(target, names)
+    sections = [_section(each, target) for each in chapters]
+    page = _page(folder, results, layouts, options, built, pictures, chapters, sections, include)
     path = target / "report.html"
     atomic_write(path, page.render().encode())
     return [path, *files]
@@ -181,19 +152,32 @@ def _figures(include: Sequence[Path]) -> dict[str, type[Figure]]:
     return {name: plugin for name, plugin in plugins.items() if issubclass(plugin, Figure)}
 
 
-def _pictures(
+def _drawn_elsewhere(
     folder: Path, drawings: Sequence[Drawing], figures: Collection[str]
-) -> Iterator[Picture]:
-    """Take in the figures, and what other commands drew beside their numbers: ablations, searches.
+) -> list[str]:
+    """List the figures that are no part of this report but lie beside it, drawn by other commands.
 
-    Other files named after a figure of this report are of an earlier call, and left out.
+    Files named after a figure of this report are of an earlier call, and left out.
     """
     own = tuple(f"{name}-" for name in figures)
+    known = {each.name for each in drawings}
     others = {path.stem for path in folder.glob("*.png") if not path.name.startswith(own)}
-    for name in [*(each.name for each in drawings), *sorted(others)]:
-        png, numbers = (folder / f"{name}.{ending}" for ending in ("png", "csv"))
-        if numbers.is_file():
-            yield Picture.of(name, png.read_bytes(), numbers.read_bytes())
+    return sorted(others - known)
+
+
+def _section(chapter: Chapter, folder: Path) -> Section:
+    """Embed a chapter whose figures lie in a folder."""
+    return Section(
+        chapter.identity,
+        chapter.title,
+        parts_of(chapter.tables, f"{chapter.identity}-table"),
+        pictures_of(folder, (each.name for each in chapter.drawings)),
+        tuple(
+            (heading, pictures_of(folder, (each.name for each in drawings)))
+            for heading, drawings in chapter.views
+        ),
+        chapter.reasons,
+    )
 
 
 def _write_tables(built: Sequence[Table], target: Path) -> Iterator[Path]:
@@ -214,174 +198,32 @@ def _page(
     layouts: Sequence[Layout],
     options: ReportOptions,
     built: Sequence[Table],
-    pictures: Sequence[Picture],
+    pictures: tuple[Picture, ...],
+    chapters: Sequence[Chapter],
+    sections: Sequence[Section],
     include: Sequence[Path],
 ) -> Page:
     contents = [Contents.of(results, layout, options) for layout in layouts]
-    names = dict.fromkeys(name for run in results for name in (run.spec["method"], run.dataset))
-    costs = [_cost_table(each) for each in contents]
+    runs = [*results, *(run for each in chapters for run in each.runs)]
+    names = dict.fromkeys(name for run in runs for name in (run.spec["method"], run.dataset))
+    of_rows = [*contents, *(each for chapter in chapters for each in chapter.contents)]
+    costs = [cost_table(each) for each in of_rows]
+    findings = [*(each for chapter in chapters for each in chapter.findings)]
+    failures = [*_failures(results), *(each for chapter in chapters for each in chapter.failures)]
     return Page(
         study=folder.path.name,
-        lead=f"{standing(folder)} {_lead(results)}".strip(),
-        findings=tuple(finding(each) for each in contents),
-        caution=CAUTION,
-        parts=tuple(_part(each, f"table{i}") for i, each in enumerate(built, 1)),
-        pictures=tuple(pictures),
-        runs=tuple(_what_was_run(results, layouts, options)),
-        costs=tuple(_part(each, f"costs{i}") for i, each in enumerate(costs, 1) if each.rows),
-        failures=tuple(_failures(results)),
-        leaks=tuple(_leaks(folder, results)),
+        lead=f"{standing(folder)} {lead(results, chapters)}".strip(),
+        findings=(*findings, *(finding(each) for each in contents)),
+        caution=CAUTION if contents else "",
+        sections=tuple(sections),
+        parts=parts_of(built, "table"),
+        pictures=pictures,
+        runs=tuple(what_was_run(runs, [each.layout for each in of_rows], options)),
+        costs=parts_of([each for each in costs if each.rows], "costs"),
+        failures=tuple(failures),
+        leaks=tuple(_leaks(folder, runs)),
         bibtex="\n".join(read_cite_lines(list(names), include)).strip(),
     )
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _part(table: Table, identity: str) -> Part:
-    numbers = _data_uri(tables.to_csv(table).encode(), "text/csv")
-    body = tables.to_html(table, identity=identity)
-    return Part(identity, table.title, body, numbers)
-
-
-# --- what was run -----------------------------------------------------------------------------
-
-
-def _lead(results: Sequence[RunResult]) -> str:
-    """Say what the study is: `3 methods on 1 dataset: 15 of 16 runs finished, 1 failed.`"""
-    rows, datasets = {run.row for run in results}, {run.dataset for run in results}
-    states = Counter(run.state for run in results)
-    others = [f"{states[name]} {name}" for name in ("failed", "skipped", "running", "pending")]
-    said = ", ".join([f"{states['done']} finished", *(each for each in others if each[0] != "0")])
-    return (
-        f"{counted(len(rows), 'row')} on {listed(sorted(datasets))}: {said}."
-        if datasets
-        else "No run was ever begun."
-    )
-
-
-def _what_was_run(
-    results: Sequence[RunResult], layouts: Sequence[Layout], options: ReportOptions
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    specs = [run.spec for run in results]
-    yield "Data", tuple(_data_lines(results))
-    yield "Patterns of missing values", tuple(_pattern_lines(layouts))
-    yield "Encoders", tuple(dict.fromkeys(_settings(spec["encoder"]) for spec in specs))
-    budget = f"preset {options.preset}: " if options.preset else ""
-    recipes = dict.fromkeys(_settings(spec["recipe"]) for spec in specs)
-    yield "Budgets", tuple(f"{budget}{recipe}" for recipe in recipes)
-    yield "Model selection", tuple(dict.fromkeys(_selection(spec) for spec in specs))
-    environments = [_environment(run) for run in results]
-    yield "Versions", tuple(_said(environments, _versions))
-    yield "Hardware", tuple(_said(environments, _hardware))
-    yield "Time", (_time(results),)
-
-
-def _data_lines(results: Sequence[RunResult]) -> Iterator[str]:
-    """Say of each dataset its version, configuration, cases and repeats."""
-    for name in dict.fromkeys(run.dataset for run in results):
-        runs = [run for run in results if run.dataset == name]
-        cases = {case for run in runs for part in run.parts.values() for case in part[0].tolist()}
-        repeats = sorted({run.repeat for run in runs})
-        folds, seeds = ({r[i] for r in repeats} for i in (0, 1))
-        for fingerprint in dict.fromkeys(run.spec["fingerprint"] for run in runs):
-            spec = next(run.spec for run in runs if run.spec["fingerprint"] == fingerprint)
-            settings = _settings(spec["dataset_config"])
-            yield (
-                f"{name}{f' ({settings})' if settings else ''}: {len(cases)} test cases, folds "
-                f"{_numbers(folds)} of {spec['n_folds']}, seeds {_numbers(seeds)}; SHA-256 "
-                f"{fingerprint[:16]}"
-            )
-
-
-def _numbers(values: Iterable[int]) -> str:
-    return ", ".join(map(str, sorted(values)))
-
-
-def _pattern_lines(layouts: Sequence[Layout]) -> Iterator[str]:
-    for layout in layouts:
-        law = f"; absent: {layout.law}" if layout.law else ""
-        columns = listed(dict.fromkeys(column.header for column in layout.columns))
-        yield f"{layout.title}{law}; tested: {columns}"
-
-
-def _settings(values: Mapping[str, Any]) -> str:
-    """Write settings as `key value`, those that are off or empty left out."""
-    return ", ".join(
-        f"{key.replace('_', ' ')} {value}"
-        for key, value in values.items()
-        if value not in ("", None, False)
-    )
-
-
-def _selection(spec: Mapping[str, Any]) -> str:
-    rule = spec["selection"]
-    return f"{rule}: {captions.SELECTION[rule]}" if rule in captions.SELECTION else rule
-
-
-def _environment(run: RunResult) -> Mapping[str, Any]:
-    if run.folder is None or not run.folder.path_of("environment.json").is_file():
-        return {}
-    return run.folder.read_json("environment.json")
-
-
-def _said(environments: Sequence[Mapping[str, Any]], say: Any) -> Iterator[str]:
-    """Say what the environments have, with the number of runs where they differ."""
-    counts = Counter(said for each in environments if (said := say(each)))
-    for said, n in counts.items():
-        yield f"{said} ({counted(n, 'run')})" if len(counts) > 1 else said
-
-
-def _versions(environment: Mapping[str, Any]) -> str:
-    versions = {"Python": environment.get("python"), **environment.get("versions", {})}
-    return ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-
-
-def _hardware(environment: Mapping[str, Any]) -> str:
-    device = environment.get("device_name") or environment.get("device")
-    threads = environment.get("threads")
-    parts = [environment.get("platform"), device and f"device {device}"]
-    parts += [threads and f"{counted(threads, 'thread')} of the processor"]
-    return ", ".join(str(part) for part in parts if part)
-
-
-def _time(results: Sequence[RunResult]) -> str:
-    fit = sum(run.facts.get("fit_seconds") or 0.0 for run in results)
-    predict = sum(run.facts.get("predict_seconds") or 0.0 for run in results)
-    ends = sorted(str(run.facts["ended"]) for run in results if run.facts.get("ended"))
-    said = f"training {_duration(fit)}, prediction {_duration(predict)}, summed over runs"
-    return f"{said}; the last run ended {ends[-1]}" if ends else said
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _cost_table(contents: Contents) -> Table:
-    """Make the table of what each row's runs cost, means over the finished ones."""
-    columns = tuple(
-        Column(name, header, "per run", unit=unit, better="neither", long_header=header)
-        for name, header, unit in COSTS
-    )
-    rows = tuple(
-        Row(row.label, tuple(_cost(row.done, name, unit) for name, _, unit in COSTS))
-        for row in contents.rows
-        if row.done
-    )
-    title = f"Costs: {contents.layout.title}"
-    caption = "Means over the finished runs ± sample SD; a dash where nothing was noted."
-    return Table(title, columns, (RowGroup("", rows),), (caption,))
-
-
-def _cost(runs: Sequence[RunResult], name: str, unit: str) -> Cell:
-    known = [float(run.facts[name]) for run in runs if run.facts.get(name) is not None]
-    if not known:
-        return Cell(text=tables.DASH)
-    spread = float(np.std(known, ddof=1)) if unit and len(known) > 1 else None
-    return Cell(float(np.mean(known)), spread, digits=2 if unit else 0, n_repeats=len(known))
 
 
 # --- what went wrong, and what leaks ----------------------------------------------------------

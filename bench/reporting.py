@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadRequest, unknown
 from bench.layout import Layout, merged
 from bench.leakscan import Scan, scan_file
+from bench.ledger import SEARCHES
 from bench.report import DEFAULTS, Figure, Report, ReportOptions
 from bench.request import Request
-from bench.spec import canonical_json
+from bench.spec import canonical_json, digest
 
 if TYPE_CHECKING:
     from bench.results import RunResult
-    from bench.store import StudyFolder
+    from bench.store import RunFolder, StudyFolder
     from bench.tables import Table
 
 FORMATS = ("markdown", "latex", "csv")
@@ -79,23 +80,46 @@ class Asked:
     names: tuple[str, ...]  # of run folders; empty: nothing is noted
     layouts: tuple[Layout, ...]
     budget: str  # empty where requests differ
+    is_noted: bool = True  # False: the study has no notes of requests
 
     @classmethod
-    def of(cls, folder: StudyFolder) -> Asked:
-        """Read the notes of a study."""
+    def of(cls, folder: StudyFolder, without: Collection[str] = ()) -> Asked:
+        """Read the notes of a study.
+
+        Args:
+            folder: where it lies.
+            without: the identities of requests that are shown elsewhere.
+        """
         known = folder.read_json("study.json")["requests"] if folder.has("study.json") else {}
         # The same request asked again, after an edit of the code, takes the place of the first.
-        entries = list({canonical_json(entry["asked"]): entry for entry in known.values()}.values())
+        every = {canonical_json(entry["asked"]): entry for entry in known.values()}.values()
+        entries = [entry for entry in every if identity_of(entry["asked"]) not in without]
         names = dict.fromkeys(name for entry in entries for name, _ in entry["cells"])
         layouts = [Layout.from_json(each) for entry in entries for each in entry["layouts"]]
         budgets = {Request(**entry["asked"]).budget for entry in entries}
-        return cls(tuple(names), tuple(layouts), budgets.pop() if len(budgets) == 1 else "")
+        budget = budgets.pop() if len(budgets) == 1 else ""
+        return cls(tuple(names), tuple(layouts), budget, is_noted=bool(every))
 
     def results(self, folder: StudyFolder) -> list[RunResult]:
-        """Read the runs that were asked for, or all of a study without notes."""
+        """Read the runs that were asked for, or all of a study without notes.
+
+        The trials of a search are asked for by nobody and have no test scores.
+        """
         from bench.results import load_results
 
-        return load_results(folder, self.names or None)
+        if self.is_noted:
+            return load_results(folder, self.names)
+        has_searches = (folder.path / SEARCHES).is_dir()
+        return load_results(folder, select=_was_tested if has_searches else None)
+
+
+def identity_of(asked: Mapping[str, Any]) -> str:
+    """Return what tells a request from others, wherever its study lies."""
+    return digest({key: value for key, value in asked.items() if key not in ("out", "study")})
+
+
+def _was_tested(run: RunFolder) -> bool:
+    return bool(run.status().get("conditions"))
 
 
 def print_study(

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadData, BadRequest
-from bench.ledger import JOURNAL, is_killed, seconds_of
+from bench.ledger import JOURNAL, SEARCHES, is_killed, seconds_of
 from bench.store import StudyFolder
-from bench.tuning import SEARCHES, Search
+from bench.tuning import Search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +122,7 @@ def value_of(trial: FrozenTrial) -> float:
 
 
 def stored_searches(study: StudyFolder, storage: str | None = None) -> list[SearchResult]:
-    """Read the newest search of each method and fold of a study, in the order of their names.
+    """Read the newest search of each method and fold of a study, in their order.
 
     Args:
         study: where they lie.
@@ -131,30 +131,44 @@ def stored_searches(study: StudyFolder, storage: str | None = None) -> list[Sear
     Raises:
         BadRequest: the study has none, or they are in a database that is not named.
     """
-    folder = study.path / SEARCHES
-    records = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    records = search_records(study)
     if not records:
         raise BadRequest(
             f"no search is in {str(study.path)!r}; `bench tune` makes one, --study and --out say "
             "where"
         )
+    return [SearchResult.of(stored_search(study, record, storage)) for record in records]
+
+
+def search_records(study: StudyFolder) -> list[dict[str, Any]]:
+    """Read what a study notes of its searches: the newest of each method and fold, in their order.
+
+    Raises:
+        BadData: a record is damaged; names it.
+    """
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}  # of those that an edit made anew
-    for path in records:
+    for path in sorted((study.path / SEARCHES).glob("*.json")):
         record = study.read_json(f"{SEARCHES}/{path.name}")
         key = tuple(record[name] for name in ("row", "dataset", "protocol", "scope", "fold"))
         if key not in newest or newest[key]["at"] <= record["at"]:
             newest[key] = record
-    return [SearchResult.of(_stored(study, record, storage)) for record in newest.values()]
+    return [newest[key] for key in sorted(newest, key=lambda key: (*key[:-1], key[-1] or 0))]
 
 
-def _stored(study: StudyFolder, record: Mapping[str, Any], storage: str | None) -> Search:
+def stored_search(study: StudyFolder, record: Mapping[str, Any], storage: str | None) -> Search:
+    """Rebuild the search of a record.
+
+    Raises:
+        BadRequest: it is in a database that is not named.
+    """
     if record["storage"] != JOURNAL and storage is None:
         raise BadRequest(
             f"the trials of {record['name']} are in {record['storage']!r}; give its address with "
             "--storage"
         )
     place = JOURNAL if record["storage"] == JOURNAL else str(storage)
-    return replace(Search.from_json(record, study, place), stored_as=record["name"])
+    found = Search.from_json(record, study, place)
+    return replace(found, stored_as=record["name"], stored_optuna=record["optuna"])
 
 
 def by_table(results: Sequence[SearchResult]) -> dict[tuple[str, str], list[SearchResult]]:
@@ -163,3 +177,11 @@ def by_table(results: Sequence[SearchResult]) -> dict[tuple[str, str], list[Sear
     for each in results:
         tables.setdefault((each.search.dataset, each.search.protocol), []).append(each)
     return tables
+
+
+def by_row(results: Sequence[SearchResult]) -> dict[str, list[SearchResult]]:
+    """Sort searches by method."""
+    rows: dict[str, list[SearchResult]] = {}
+    for each in results:
+        rows.setdefault(each.search.row, []).append(each)
+    return rows

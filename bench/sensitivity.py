@@ -7,9 +7,9 @@ kept at its best before the next is varied, or all combinations.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby, product
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
@@ -21,33 +21,15 @@ from bench.request import Request
 from bench.spec import Recipe
 from bench.study import plan
 from bench.tables import Table
+from bench.variant_records import Record
 from bench.variant_tables import Comparison, Series, comparison_table
-from bench.variants import Variant, Workbench, stem
+from bench.variants import Done, Parameter, Shown, Stage, Variant, Workbench, stem
 
 if TYPE_CHECKING:
     from bench.method import Plugin
 
 Mode = Literal["alone", "sequential", "grid"]
 DEFAULT = "default"
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One setting and the values that it is to take."""
-
-    name: str  # as tables print it
-    section: str  # a method, or `recipe`
-    key: str
-    values: tuple[Any, ...]
-
-    def at(self, value: Any) -> Variant:
-        """Return the variant with this value."""
-        settings = {self.section: {self.key: value}}
-        return Variant(f"{self.name} = {value}", settings, ((self.name, value),))
-
-    def of(self, spec: Mapping[str, Any]) -> Any:
-        """Return the value that a run had."""
-        return spec["recipe" if self.section == "recipe" else "method_config"][self.key]
 
 
 def sweep(
@@ -75,11 +57,12 @@ def sweep(
             "--sequential keeps the value that is best on one dataset and one protocol; ask for "
             "one of each, or for the settings one at a time"
         )
-    modes = {"alone": _alone, "sequential": _sequential, "grid": _grid}
     tables: list[Table] = []
     drawings: list[Drawing] = []
     for row, each in parameters.items():
-        found, drawn = modes[mode](bench, row, each)
+        kind: Mode = "alone" if mode == "grid" and len(each) < 2 else mode
+        record = bench.recorded(Record(kind, row, STAGES[kind](bench, row, each)))
+        found, drawn = show_sweep(record)
         tables += found
         drawings += drawn
     return bench.close(tables, drawings)
@@ -141,20 +124,17 @@ def _number(name: str, value: Any) -> Any:
     return number if isinstance(value, str) else value
 
 
-Drawn = tuple[list[Table], list[Drawing]]
+# --- what is trained --------------------------------------------------------------------------
 
 
-def _alone(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> Drawn:
+def _alone(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> tuple[Stage, ...]:
     """Vary one setting at a time around the default."""
-    base = Variant(DEFAULT)
     every = [parameter.at(value) for parameter in parameters for value in parameter.values]
-    done = bench.carry_out(row, [base, *every])
-    series = {layout: done.series(layout) for layout in done.layouts}
-    stages = [(parameter, base, series) for parameter in parameters]
-    return _show(bench, row, stages)
+    done = bench.carry_out(row, [Variant(DEFAULT), *every])
+    return tuple(Stage(done, parameter) for parameter in parameters)
 
 
-def _sequential(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> Drawn:
+def _sequential(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> tuple[Stage, ...]:
     """Vary one setting after the other, each kept at its best on validation."""
     _check_all(bench, row, parameters)
     base, stages = Variant(DEFAULT), []
@@ -162,10 +142,9 @@ def _sequential(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> 
         every = [parameter.at(value).over(base) for value in parameter.values]
         done = bench.carry_out(row, [base, *every])
         (layout,) = done.layouts
-        series = done.series(layout)
-        stages.append((parameter, base, {layout: series}))
-        base = _best([base, *every], series)
-    return _show(bench, row, stages)
+        stages.append(Stage(done, parameter))
+        base = _best([base, *every], done.series(layout))
+    return tuple(stages)
 
 
 def _check_all(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> None:
@@ -182,74 +161,13 @@ def _best(variants: Sequence[Variant], series: Sequence[Series]) -> Variant:
     return replace(best, values=())
 
 
-Stage = tuple[Parameter, Variant, Mapping[Layout, Sequence[Series]]]
-
-
-def _show(bench: Workbench, row: str, stages: Sequence[Stage]) -> Drawn:
-    """Write a table of all columns, one of AVG per setting, and draw the curves."""
-    from bench.variant_figures import draw_curves
-
-    tables: list[Table] = []
-    drawings: list[Drawing] = []
-    by_protocol: dict[str, dict[str, dict[str, Comparison]]] = {}
-    for layout in dict.fromkeys(layout for _, _, series in stages for layout in series):
-        chosen = [_stage_comparison(layout, *stage) for stage in stages]
-        every = {each.label: each for comparison in chosen for each in comparison.everyone}
-        tables.append(bench.score_table(every.values(), layout, f"{row}, sensitivity"))
-        for (parameter, base, _), comparison in zip(stages, chosen, strict=True):
-            title = f"{layout.title}: {row}, sensitivity to {parameter.name}"
-            tables.append(comparison_table(comparison, title, _base_sentences(row, base)))
-            curves = by_protocol.setdefault(layout.protocol, {})
-            curves.setdefault(parameter.name, {})[layout.dataset] = comparison
-    for protocol, curves in by_protocol.items():
-        name = stem("sensitivity", row, protocol, *curves)
-        drawings.append(draw_curves(curves, "AUC", f"Sensitivity of {row} ({protocol})", name))
-    return tables, drawings
-
-
-def _stage_comparison(
-    layout: Layout, parameter: Parameter, base: Variant, series: Mapping[Layout, Sequence[Series]]
-) -> Comparison:
-    """Compare the values of one setting with its default, which may be one of them."""
-    reference = next(each for each in series[layout] if each.label == base.label)
-    own = [each for each in series[layout] if (parameter.name,) == tuple(k for k, _ in each.values)]
-    usual = parameter.of(reference.runs[0].spec) if reference.runs else None
-    suffix = DEFAULT if base.label == DEFAULT else "unchanged"
-    for i, each in enumerate(own):
-        if each.values[-1][1] == usual:
-            own[i] = reference = replace(each, label=f"{each.label} ({suffix})")
-    return Comparison(layout, reference, tuple(own))
-
-
-def _base_sentences(row: str, base: Variant) -> list[str]:
-    if base.label == DEFAULT:
-        return [f"Everything else of {row} is at its default."]
-    kept = [f"{key} = {value}" for each in base.settings.values() for key, value in each.items()]
-    return [f"Kept from before, as best on validation: {', '.join(kept)}."]
-
-
-def _grid(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> Drawn:
+def _grid(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> tuple[Stage, ...]:
     """Vary all settings at once."""
-    from bench.variant_figures import draw_grid
-
-    if len(parameters) < 2:
-        return _alone(bench, row, parameters)
     variants = [
         _together([p.at(v) for p, v in zip(parameters, values, strict=True)])
         for values in product(*(parameter.values for parameter in parameters))
     ]
-    done = bench.carry_out(row, [Variant(DEFAULT), *variants])
-    tables: list[Table] = []
-    drawings: list[Drawing] = []
-    for layout in done.layouts:
-        reference, *series = done.series(layout)
-        comparison = Comparison(layout, reference, tuple(series))
-        title = f"{layout.title}: {row}, grid over {', '.join(each.name for each in parameters)}"
-        tables.append(bench.score_table([reference, *series], layout, f"{row}, grid"))
-        tables.append(comparison_table(comparison, title))
-        name = stem("grid", row, layout.dataset, layout.protocol)
-        drawings.append(draw_grid(comparison, "AUC", f"{layout.title}: {row}", name))
-    return tables, drawings
+    return (Stage(bench.carry_out(row, [Variant(DEFAULT), *variants])),)
 
 
 def _together(variants: Sequence[Variant]) -> Variant:
@@ -260,3 +178,96 @@ def _together(variants: Sequence[Variant]) -> Variant:
             whole, settings=each.over(whole).settings, values=whole.values + each.values
         )
     return whole
+
+
+STAGES: Mapping[Mode, Callable[[Workbench, str, Sequence[Parameter]], tuple[Stage, ...]]] = {
+    "alone": _alone,
+    "sequential": _sequential,
+    "grid": _grid,
+}
+
+
+# --- what is shown ----------------------------------------------------------------------------
+
+
+def show_sweep(record: Record) -> Shown:
+    """Write the tables of a sensitivity study and draw it."""
+    return _show_grid(record) if record.kind == "grid" else _show_curves(record)
+
+
+def comparisons(record: Record) -> Iterator[tuple[Stage, Comparison]]:
+    """Compare, layout by layout, the values of each setting with the default."""
+    for layout in dict.fromkeys(each for stage in record.stages for each in stage.done.layouts):
+        for stage in record.stages:
+            yield stage, _comparison(layout, stage)
+
+
+def _comparison(layout: Layout, stage: Stage) -> Comparison:
+    """Compare the values of one setting, which may have the default among them."""
+    reference, *own = stage.done.series(layout)
+    parameter = stage.parameter
+    if parameter is None:
+        return Comparison(layout, reference, tuple(own))
+    own = [each for each in own if (parameter.name,) == tuple(name for name, _ in each.values)]
+    usual = parameter.of(reference.runs[0].spec) if reference.runs else None
+    suffix = DEFAULT if stage.done.base.label == DEFAULT else "unchanged"
+    for i, each in enumerate(own):
+        if each.values[-1][1] == usual:
+            own[i] = reference = replace(each, label=f"{each.label} ({suffix})")
+    return Comparison(layout, reference, tuple(own))
+
+
+def _show_curves(record: Record) -> Shown:
+    """Write a table of all columns, one of AVG per setting, and draw the curves."""
+    from bench.variant_figures import draw_curves
+
+    row = record.row
+    tables: list[Table] = []
+    by_protocol: dict[str, dict[str, dict[str, Comparison]]] = {}
+    for layout, pairs in groupby(comparisons(record), lambda pair: pair[1].layout):
+        stages = list(pairs)
+        every = {each.label: each for _, comparison in stages for each in comparison.everyone}
+        done = stages[0][0].done
+        tables.append(done.score_table(every.values(), layout, f"{row}, sensitivity"))
+        for stage, comparison in stages:
+            assert stage.parameter is not None
+            name = stage.parameter.name
+            title = f"{layout.title}: {row}, sensitivity to {name}"
+            tables.append(comparison_table(comparison, title, _base_sentences(row, stage.done)))
+            curves = by_protocol.setdefault(layout.protocol, {})
+            curves.setdefault(name, {})[layout.dataset] = comparison
+    return tables, [
+        draw_curves(
+            curves,
+            "AUC",
+            f"Sensitivity of {row} ({protocol})",
+            stem("sensitivity", row, protocol, *curves),
+        )
+        for protocol, curves in by_protocol.items()
+    ]
+
+
+def _base_sentences(row: str, done: Done) -> list[str]:
+    base = done.base
+    if base.label == DEFAULT:
+        return [f"Everything else of {row} is at its default."]
+    kept = [f"{key} = {value}" for each in base.settings.values() for key, value in each.items()]
+    return [f"Kept from before, as best on validation: {', '.join(kept)}."]
+
+
+def _show_grid(record: Record) -> Shown:
+    """Write, for each layout, a table of all columns and one of AVG, and draw the map."""
+    from bench.variant_figures import draw_grid
+
+    row = record.row
+    tables: list[Table] = []
+    drawings: list[Drawing] = []
+    for stage, comparison in comparisons(record):
+        layout = comparison.layout
+        names = ", ".join(name for name, _ in comparison.series[0].values)
+        title = f"{layout.title}: {row}, grid over {names}"
+        tables.append(stage.done.score_table(comparison.everyone, layout, f"{row}, grid"))
+        tables.append(comparison_table(comparison, title))
+        name = stem("grid", row, layout.dataset, layout.protocol)
+        drawings.append(draw_grid(comparison, "AUC", f"{layout.title}: {row}", name))
+    return tables, drawings

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.attendance import noted
 from bench.errors import BadData, BadRequest, BenchError, GivenUp
 from bench.executor import WORKER_DIED, Executor, Task, value_of
-from bench.ledger import JOURNAL, Budget, Law, Ledger, seconds_of, shown_storage
+from bench.ledger import JOURNAL, SEARCHES, Budget, Law, Ledger, seconds_of, shown_storage
 from bench.request import Request, numbers
 from bench.search_space import Configuration, Space, quiet_optuna
 from bench.session import check_jobs, open_executor
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import optuna
 
 Scope = Literal["fold", "split", "shared"]
-SEARCHES = "searches"  # folder of a study
 POLL_SECONDS = 0.2
 Report = Callable[[float], None]
 Watch = Callable[[Mapping[str, Any]], None]
@@ -60,6 +59,7 @@ class Search:
     context: Mapping[str, Any]  # what a run needs beside its specification
     storage: str = JOURNAL
     stored_as: str = ""  # the name that it was stored under, which an edit since may not give
+    stored_optuna: str = ""  # the version that it was stored with
 
     @cached_property
     def name(self) -> str:
@@ -74,6 +74,13 @@ class Search:
             "law": self.law.to_json(),
         }
         return f"{stem}-{digest(what)[:12]}"
+
+    @property
+    def optuna(self) -> str:
+        """The version of Optuna that it was carried out with."""
+        import optuna
+
+        return self.stored_optuna or str(optuna.__version__)
 
     @property
     def folder(self) -> Path:
@@ -122,15 +129,13 @@ class Search:
 
     def write_record(self, budget: Budget) -> None:
         """Write down what was searched, how, and with which budget: the proof beside the trials."""
-        import optuna
-
         self.folder.mkdir(parents=True, exist_ok=True)
         record = {
             **self.to_json(),
             "name": self.name,
             "storage": shown_storage(self.storage),
             "budget": {"trials": budget.n_trials, "seconds": budget.seconds},
-            "optuna": optuna.__version__,
+            "optuna": self.optuna,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         self.study.write_json(f"{SEARCHES}/{self.name}.json", record)

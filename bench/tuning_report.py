@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,10 +14,13 @@ from bench.reporting import check_format, print_built
 from bench.request import Request
 from bench.search_results import SearchResult, by_table, value_of
 from bench.spec import Tuned
-from bench.store import atomic_write
+from bench.store import StudyFolder, atomic_write
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 from bench.tuning import Plan, Refused, Scope, Search, carry_out_plan
 from bench.wording import counted
+
+if TYPE_CHECKING:
+    from bench.report import Drawing
 
 TUNED = "tuned"  # folder of a study
 MAX_REASONS = 3  # of failed trials that a footnote repeats
@@ -47,22 +50,15 @@ def print_searches(
 ) -> int:
     """Print the tables, write figures and configurations; return the exit code."""
     from bench.figures import write_drawing
-    from bench.search_figures import draw_history
 
     refused = [each for each in planned if isinstance(each, Refused)]
     results = [SearchResult.of(each) for each in planned if isinstance(each, Search)]
     configurations = [
-        path for rows in _by_configuration(results).values() for path in _write(rows, request)
+        path for rows in by_configuration(results).values() for path in _write(rows, request)
     ]
-    tables, pictures = [], []
-    for (dataset, protocol), rows in by_table(results).items():
-        left_out = [
-            each for each in refused if (each.dataset, each.protocol) == (dataset, protocol)
-        ]
-        tables.append(_table(f"{dataset}, {protocol}: search", rows, left_out))
-        drawing = draw_history(rows, f"tuning-{dataset}-{protocol}")
-        folder = rows[0].search.study.create().reports_path
-        pictures += write_drawing(drawing, folder)
+    tables = search_tables(results, refused)
+    folder = StudyFolder(Path(request.out), request.study).create().reports_path
+    pictures = [path for each in history_drawings(results) for path in write_drawing(each, folder)]
     print_built(tables, output)
     if not quiet:
         for each in refused:
@@ -74,7 +70,29 @@ def print_searches(
     return 0 if all(each.best for each in results) else 1
 
 
+def history_drawings(results: Sequence[SearchResult]) -> list[Drawing]:
+    """Draw, for each dataset and protocol, the course of its searches."""
+    from bench.search_figures import draw_history
+
+    return [
+        draw_history(rows, f"tuning-{dataset}-{protocol}")
+        for (dataset, protocol), rows in by_table(results).items()
+    ]
+
+
 # --- the table --------------------------------------------------------------------------------
+
+
+def search_tables(results: Sequence[SearchResult], refused: Sequence[Refused] = ()) -> list[Table]:
+    """Write, for each dataset and protocol, the budget, default and best of each search."""
+    return [
+        _table(
+            f"{dataset}, {protocol}: search",
+            rows,
+            [each for each in refused if (each.dataset, each.protocol) == (dataset, protocol)],
+        )
+        for (dataset, protocol), rows in by_table(results).items()
+    ]
 
 
 def _table(title: str, results: Sequence[SearchResult], refused: Sequence[Refused]) -> Table:
@@ -126,8 +144,6 @@ def _reasons(result: SearchResult, notes: Footnotes) -> tuple[str, ...]:
 
 
 def _caption(results: Sequence[SearchResult]) -> tuple[str, ...]:
-    import optuna
-
     search = results[0].search
     rules = dict.fromkeys(each.search.cells[0].spec.selection for each in results)
     n_repeats = len({(c.spec.fold, c.spec.seed) for c in search.cells})
@@ -135,15 +151,21 @@ def _caption(results: Sequence[SearchResult]) -> tuple[str, ...]:
     repeats = counted(n_repeats, "repeat")
     settings = f" and {n_settings} training settings" if n_settings > 1 else ""
     laws = dict.fromkeys(each.search.law.words() for each in results)
-    scope = SCOPES[search.scope]
+    versions = dict.fromkeys(each.search.optuna for each in results)
     return (
-        f"{scope[:1].upper()}{scope[1:]}.",
+        scope_sentence(search.scope),
         f"A trial's value: mean validation score over {repeats}{settings}; no "
         "trial reads a test case.",
         f"Validation score: {'; '.join(f'{rule} = {SELECTION[rule]}' for rule in rules)}.",
         f"{_budget(results)} The first trial is the default.",
-        f"Optuna {optuna.__version__}: {'; '.join(laws)}.",
+        f"Optuna {' and '.join(versions)}: {'; '.join(laws)}.",
     )
+
+
+def scope_sentence(scope: Scope) -> str:
+    """Say which cases a search saw, and what its best configuration may serve."""
+    said = SCOPES[scope]
+    return f"{said[:1].upper()}{said[1:]}."
 
 
 def _budget(results: Sequence[SearchResult]) -> str:
@@ -161,8 +183,8 @@ def _budget(results: Sequence[SearchResult]) -> str:
 # --- the best configuration -------------------------------------------------------------------
 
 
-def _by_configuration(results: Sequence[SearchResult]) -> dict[str, list[SearchResult]]:
-    """Sort searches by the file that their best configurations go to: folds share one."""
+def by_configuration(results: Sequence[SearchResult]) -> dict[str, list[SearchResult]]:
+    """Sort searches by the name of the file of their best configurations: folds share one."""
     files: dict[str, list[SearchResult]] = {}
     for each in results:
         search = each.search
@@ -179,7 +201,7 @@ def _write(results: Sequence[SearchResult], request: Request) -> list[Path]:
     if not found:
         return []
     search = found[0].search
-    (name, _) = next(iter(_by_configuration(found).items()))
+    (name, _) = next(iter(by_configuration(found).items()))
     folder = search.study.path / TUNED
     folder.mkdir(exist_ok=True)
     path = folder / f"{name}.yaml"

@@ -276,7 +276,7 @@ def _p_cells(comparison: Comparison, series: Series, metric: Metric) -> list[Cel
         return [Cell(text="reference")] * 2
     key = series.label, metric.name
     found, adjusted = comparison.differences[key], comparison.adjusted[key]
-    return [_p_cell(found.p), _p_cell(adjusted, _star(found.difference, adjusted, metric))]
+    return [_p_cell(found.p), _p_cell(adjusted, star(found.difference, adjusted, metric))]
 
 
 def _number(value: float, metric: Metric, ends: tuple[float, float] | None, n: int) -> Cell:
@@ -293,7 +293,7 @@ def _p_cell(p: float, marks: tuple[str, ...] = ()) -> Cell:
     return Cell(text="n.t.") if math.isnan(p) else Cell(p, digits=3, marks=marks)
 
 
-def _star(difference: float, adjusted: float, metric: Metric) -> tuple[str, ...]:
+def star(difference: float, adjusted: float, metric: Metric) -> tuple[str, ...]:
     """Mark what the reference significantly beats with *, what beats it with a dagger."""
     if math.isnan(adjusted) or adjusted > ALPHA:
         return ()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.attendance import noted
 from bench.layout import Layout
 from bench.report import Drawing, ReportOptions
-from bench.reporting import check_format, print_built, tables_of
+from bench.reporting import check_format, identity_of, print_built, tables_of
 from bench.request import Request, merge
 from bench.results import RunResult, load_results
 from bench.session import check_jobs, open_executor, plan_in
@@ -29,6 +30,7 @@ from bench.wording import counted
 
 if TYPE_CHECKING:
     from bench.method import Plugin
+    from bench.variant_records import Record
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,43 @@ class Variant:
         return replace(self, settings=merge(base.settings, self.settings))
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """One setting and the values that it is to take."""
+
+    name: str  # as tables print it
+    section: str  # a method, or `recipe`
+    key: str
+    values: tuple[Any, ...]
+
+    def at(self, value: Any) -> Variant:
+        """Return the variant with this value."""
+        settings = {self.section: {self.key: value}}
+        return Variant(f"{self.name} = {value}", settings, ((self.name, value),))
+
+    def of(self, spec: Mapping[str, Any]) -> Any:
+        """Return the value that a run had."""
+        return spec["recipe" if self.section == "recipe" else "method_config"][self.key]
+
+
 @dataclass(frozen=True, eq=False)
 class Done:
-    """The runs of some variants, and the tables that they fill."""
+    """Variants that were carried out, the first of which the others are compared with."""
 
-    runs: tuple[tuple[Variant, Sequence[RunResult]], ...]
+    folder: StudyFolder
+    names: tuple[tuple[Variant, tuple[str, ...]], ...]  # of run folders
     layouts: tuple[Layout, ...]
+    budget: str  # of training, for captions
+
+    @property
+    def base(self) -> Variant:
+        """What the others are compared with."""
+        return self.names[0][0]
+
+    @cached_property
+    def runs(self) -> tuple[tuple[Variant, list[RunResult]], ...]:
+        """The runs of each variant, of any state."""
+        return tuple((variant, load_results(self.folder, names)) for variant, names in self.names)
 
     def series(self, layout: Layout) -> list[Series]:
         """List the runs of one layout, by variant."""
@@ -67,6 +100,32 @@ class Done:
             for variant, runs in self.runs
         ]
 
+    def score_table(self, series: Iterable[Series], layout: Layout, what: str) -> Table:
+        """Write every column of the layout, a row per variant."""
+        titled = replace(layout, variant=", ".join(filter(None, [layout.variant, what])))
+        options = ReportOptions(preset=self.budget)
+        return tables_of(relabelled(series), [titled], options)[0]
+
+
+def relabelled(series: Iterable[Series]) -> list[RunResult]:
+    """Return the runs of some variants with the variant's name in place of the method's."""
+    return [
+        replace(run, spec={**run.spec, "method": each.label, "preset": ""})
+        for each in series
+        for run in each.runs
+    ]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Variants that are shown together, and the setting that they are values of, if it is one."""
+
+    done: Done
+    parameter: Parameter | None = None
+
+
+Shown = tuple[list[Table], list[Drawing]]
+
 
 class Workbench:
     """Carries variants out in one study, and prints and draws what came of them."""
@@ -81,6 +140,7 @@ class Workbench:
         self.quiet = quiet
         self.output = output
         self.n_trained = self.n_failed = 0
+        self.asked: dict[str, list[str]] = {}  # by row, the identities of its requests
 
     def plugin(self, row: str) -> type[Plugin]:
         """Return the method of a row."""
@@ -95,6 +155,8 @@ class Workbench:
                 is trained; or data that cannot be read.
         """
         requests = [self.request_of(row, variant) for variant in variants]
+        asked = [identity_of(each.model_dump(mode="json")) for each in requests]
+        self.asked.setdefault(row, []).extend(asked)
         found = {i: stored_answer(each, self.folder, None) for i, each in enumerate(requests)}
         names = {i: answer.folders for i, answer in found.items() if answer}
         layouts = [answer.layouts for answer in found.values() if answer]
@@ -110,8 +172,9 @@ class Workbench:
             layouts.append(answer.layouts)
             self.n_trained += answer.n_trained
             self.n_failed += len(answer.failed)
-        runs = [load_results(self.folder, names[i]) for i in range(len(requests))]
-        return Done(tuple(zip(variants, runs, strict=True)), layouts[0])
+        every = tuple(names[i] for i in range(len(requests)))
+        named = tuple(zip(variants, every, strict=True))
+        return Done(self.folder, named, layouts[0], self.request.budget)
 
     def request_of(self, row: str, variant: Variant) -> Request:
         """Return what is asked of one variant."""
@@ -119,16 +182,11 @@ class Workbench:
         settings = merge(asked.settings, variant.settings)
         return asked.model_copy(update={"settings": settings})
 
-    def score_table(self, series: Iterable[Series], layout: Layout, what: str) -> Table:
-        """Write every column of the layout, a row per variant."""
-        renamed = [
-            replace(run, spec={**run.spec, "method": each.label, "preset": ""})
-            for each in series
-            for run in each.runs
-        ]
-        options = ReportOptions(preset=self.request.budget)
-        titled = replace(layout, variant=", ".join(filter(None, [layout.variant, what])))
-        return tables_of(renamed, [titled], options)[0]
+    def recorded(self, record: Record) -> Record:
+        """Keep in the study what was carried out of a row, so that a report can show it."""
+        whole = replace(record, asked=tuple(self.asked[record.row]))
+        whole.write(self.folder)
+        return whole
 
     def close(self, tables: Sequence[Table], drawings: Sequence[Drawing]) -> int:
         """Print tables, save figures, say what was done; return the exit code."""

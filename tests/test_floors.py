@@ -31,9 +31,10 @@ FLOORS = [
     "executor gpus expectation peak_memory worker cluster executors progress study planning "
     "complexity_tables",
     "figures pattern_figure oddities preparation outlook"
-    " standing upkeep merging reporting comparing checking page "
-    "session variants ablation sensitivity tuning search_results search_figures tuning_report "
-    "importance predicting cli __main__",
+    " standing upkeep merging reporting comparing checking session variants variant_records "
+    "ablation sensitivity tuning search_results search_figures tuning_report importance chapter "
+    "search_chapter variant_chapter page_parts page_facts page "
+    "predicting cli __main__",
 ]
 PLACES = {
     unit: (level, place)
