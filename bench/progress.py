@@ -11,7 +11,7 @@ from bench.executor import CLAIMED, Listener, Outcome, Silent
 class Bar:
     """A rich progress bar over all runs; a share of a run counts as a share of a step."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, verbose: bool = False) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -32,6 +32,7 @@ class Bar:
             console=Console(stderr=True),
             transient=True,
         )
+        self.verbose = verbose
         self.bar: Any = None
         self.shares: dict[str, float] = {}
         self.n_done = 0
@@ -50,11 +51,12 @@ class Bar:
         self._show(name)
 
     def ended(self, outcome: Outcome, seconds: float) -> None:
-        """Count a run as over; name one that failed."""
+        """Count a run as over; say of it what is to be said."""
         self.shares.pop(outcome.name, None)
         self.n_done += outcome.fault != CLAIMED  # whose end is still to come
-        if outcome.error and not outcome.unreadable:  # which the study ends with
-            self.progress.console.print(f"failed: {outcome.name}: {outcome.error}", markup=False)
+        line = _line(outcome, seconds, verbose=self.verbose)
+        if line:
+            self.progress.console.print(line, markup=False, highlight=False)
         self._show(outcome.name)
 
     def _show(self, name: str) -> None:
@@ -68,20 +70,38 @@ class Bar:
 
 
 class Lines(Silent):
-    """Says on stderr which runs failed, and nothing else."""
+    """Says on stderr which runs failed; verbose: how every run ended."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self.verbose = verbose
 
     def ended(self, outcome: Outcome, seconds: float) -> None:
-        """Name a run that failed."""
-        if outcome.error and not outcome.unreadable:  # which the study ends with
-            print(f"failed: {outcome.name}: {outcome.error}", file=sys.stderr)
+        """Say of a run what is to be said."""
+        line = _line(outcome, seconds, verbose=self.verbose)
+        if line:
+            print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def listener(*, quiet: bool) -> Bar | Lines:
-    """Return a bar on a terminal, lines elsewhere."""
-    return Lines() if quiet or not sys.stderr.isatty() else Bar()
+def _line(outcome: Outcome, seconds: float, *, verbose: bool) -> str:
+    """Say how a run ended: a failed one always, any other if asked; empty: nothing."""
+    if outcome.fault == CLAIMED:
+        return f"at work elsewhere: {outcome.name}" if verbose else ""
+    if outcome.unreadable:  # which the study ends with
+        return ""
+    if outcome.error:
+        return f"failed: {outcome.name}: {outcome.error}"
+    took = f", {seconds:.1f} s" if seconds else ""  # on a cluster it is not known
+    return f"done: {outcome.name}{took}" if verbose else ""
+
+
+def listener(*, quiet: bool, verbose: bool = False) -> Bar | Lines:
+    """Return a bar on a terminal, lines elsewhere; verbose: a line for every run that ends."""
+    if quiet or not sys.stderr.isatty():
+        return Lines(verbose=verbose)
+    return Bar(verbose=verbose)
 
 
 __all__ = ["Bar", "Lines", "Listener", "listener"]
