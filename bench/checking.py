@@ -97,7 +97,7 @@ def lines_of(checks: Sequence[Check]) -> list[str]:
 
 def standing(folder: StudyFolder) -> str:
     """Say whether a study was checked as it stands; empty if it was, without a fault."""
-    outcome = folder.read_json(OUTCOME) if folder.has(OUTCOME) else {}
+    outcome = folder.read_if_whole(OUTCOME)
     if outcome.get("key") != _key(folder):
         changed = " since it changed" if outcome else ""
         return f"UNCHECKED: `bench check` was not run on this study{changed}."

@@ -604,14 +604,14 @@ def _ask(question: str) -> None:
     "--out", type=PATH, default="results", show_default=True, help="folder of all studies"
 )
 def merge(sources: tuple[str, ...], into: str, out: Path) -> int:
-    """Put the runs of SOURCES, names or folders of studies, into one; 1: some contradict."""
+    """Put the runs of SOURCES, names or folders of studies, into one; 1: some are left."""
     from bench.merging import merge, merged_lines
     from bench.store import StudyFolder
 
     target = StudyFolder(out, into)
     merged = merge([_source(out, each) for each in sources], target)
     print("\n".join(merged_lines(merged, target)))
-    return 1 if any(each.conflict for each in merged) else 0
+    return 1 if any(each.conflict or (each.damaged and not each.taken) for each in merged) else 0
 
 
 def _source(out: Path, text: str) -> StudyFolder:

@@ -111,15 +111,15 @@ def write_bundles(study: StudyFolder, batch: str, bundles: Sequence[Bundle]) -> 
 def bundles_of(study: StudyFolder) -> list[Bundle]:
     """List what was ever submitted for a study, the latest last.
 
-    Raises:
-        BadData: a record is damaged; names it.
+    A record that is damaged is left out: should its cells be submitted once more, their claims
+    keep them from being done twice.
     """
     paths = sorted(study.path.glob(f"{FOLDER}/*/{RECORD}"))
-    records = [study.read_json(str(path.relative_to(study.path))) for path in paths]
+    records = [study.read_if_whole(str(path.relative_to(study.path))) for path in paths]
     return [
         Bundle(each["job"], tuple(each["cells"]), each["log"])
         for record in records
-        for each in record["bundles"]
+        for each in record.get("bundles", ())
     ]
 
 

@@ -28,7 +28,7 @@ def cost_key(spec: Mapping[str, Any]) -> str:
 
 def keep_costs(study: StudyFolder, costs: Mapping[str, Mapping[str, Any]]) -> None:
     """Keep costs by key; what was measured before of the same key is replaced."""
-    known = study.read_json(FILE) if study.has(FILE) else {}
+    known = study.read_if_whole(FILE)
     study.write_json(FILE, {**known, **costs})
 
 
@@ -41,7 +41,7 @@ def costs_of(runs: Sequence[RunResult]) -> list[Mapping[str, Any]]:
             path = run.folder.path.parents[1]
             study = StudyFolder(path.parent, path.name)
             if study not in files:
-                files[study] = study.read_json(FILE) if study.has(FILE) else {}
+                files[study] = study.read_if_whole(FILE)
             key = cost_key(RunSpec(**run.spec).model_dump(mode="json"))  # defaults filled in
             found += [files[study][key]] if key in files[study] else []
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from bench.errors import Damaged
 from bench.spec import RunSpec
 from bench.store import StudyFolder
 
@@ -29,7 +30,11 @@ class Expectation:
             status = run.status()
             if status["state"] != "done":
                 continue
-            for key in _keys(run.spec()):
+            try:
+                keys = _keys(run.spec())
+            except Damaged:
+                continue
+            for key in keys:
                 seconds.setdefault(key, []).append(status["fit_seconds"])
                 seconds[key][-1] += status["predict_seconds"]
                 if "peak_gpu_bytes" in status:

@@ -24,6 +24,7 @@ class Merged:
     taken: RunFolder | None
     n_same: int = 0  # further finished attempts with the same predictions
     conflict: str = ""
+    damaged: tuple[str, ...] = ()  # attempts that were left, with the reason
 
 
 def merge(sources: Sequence[StudyFolder], into: StudyFolder) -> list[Merged]:
@@ -34,7 +35,7 @@ def merge(sources: Sequence[StudyFolder], into: StudyFolder) -> list[Merged]:
 
     Raises:
         BadRequest: a study is not there, or the folder cannot be written.
-        BadData: a run is damaged.
+        BadData: a study's own file is damaged.
     """
     _check(sources, into)
     runs: dict[str, list[RunFolder]] = {}
@@ -54,20 +55,23 @@ def _check(sources: Sequence[StudyFolder], into: StudyFolder) -> None:
 
 
 def _merge_run(name: str, attempts: Sequence[RunFolder], into: StudyFolder) -> Merged:
-    of_rank = {state: [run for run in attempts if run.state == state] for state in RANKS}
+    found = {run.path: run.damage() for run in attempts}
+    damaged = tuple(f"{path}: {damage}" for path, damage in found.items() if damage)
+    whole = [run for run in attempts if not found[run.path]]
+    of_rank = {state: [run for run in whole if run.state == state] for state in RANKS}
     done = of_rank["done"]
     conflict = next(filter(None, (_conflict(done[0], other) for other in done[1:])), "")
     if conflict:
-        return Merged(name, None, conflict=conflict)
+        return Merged(name, None, conflict=conflict, damaged=damaged)
     best = next((runs[0] for runs in of_rank.values() if runs), None)
     if best is None:
-        return Merged(name, None)
+        return Merged(name, None, damaged=damaged)
     target = into.run_named(name)
     if best.path != target.path:
         _copy(best.path, target.path)
     for other in done[1:]:
         _add(target, other)
-    return Merged(name, best, n_same=max(0, len(done) - 1))
+    return Merged(name, best, n_same=max(0, len(done) - 1), damaged=damaged)
 
 
 def _conflict(one: RunFolder, other: RunFolder) -> str:
@@ -136,8 +140,9 @@ def _merge_requests(sources: Sequence[StudyFolder], into: StudyFolder) -> None:
 
 
 def merged_lines(merged: Sequence[Merged], into: StudyFolder) -> Iterator[str]:
-    """Say what was taken, what was found twice, and each conflict."""
+    """Say what was taken, what was found twice, what was damaged, and each conflict."""
     for each in merged:
+        yield from (f"damaged and left: {damage}" for damage in each.damaged)
         if each.conflict:
             yield f"conflict: {each.name}: {each.conflict}; delete the wrong one and merge again"
     n_taken = sum(each.taken is not None for each in merged)

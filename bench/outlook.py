@@ -59,6 +59,8 @@ def _state(cell: Cell, folder: StudyFolder, *, keeps: bool) -> str:
     run = folder.run(cell.spec)
     if cell.is_done(run, keeps=keeps):
         return "done"
+    if damage := run.damage():
+        return f"to do (damaged: {damage})"
     reason = run.reason()
     return f"to do (failed: {reason})" if reason else "to do"
 

@@ -242,10 +242,11 @@ def _leaks(
     folder: StudyFolder, results: Sequence[RunResult]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     for name in dict.fromkeys(scan_file(run.spec) for run in results):
-        if folder.has(name):
-            scan = Scan.from_json(folder.read_json(name))
+        if found := folder.read_if_whole(name):
+            scan = Scan.from_json(found)
             yield scan.dataset, tuple(_scan_lines(scan))
-    scanned = {scan_file(run.spec) for run in results if folder.has(scan_file(run.spec))}
+    names = {scan_file(run.spec) for run in results}
+    scanned = {name for name in names if folder.read_if_whole(name)}
     without = dict.fromkeys(run.dataset for run in results if scan_file(run.spec) not in scanned)
     for dataset in without:
         yield dataset, ("not scanned: this study has no scan of it",)

@@ -37,7 +37,9 @@ def lead(results: Sequence[RunResult], chapters: Sequence[Chapter] = ()) -> str:
 def _states(results: Sequence[RunResult]) -> str:
     rows, datasets = {run.row for run in results}, {run.dataset for run in results}
     states = Counter(run.state for run in results)
-    others = [f"{states[name]} {name}" for name in ("failed", "skipped", "running", "pending")]
+    others = [
+        f"{states[name]} {name}" for name in ("failed", "damaged", "skipped", "running", "pending")
+    ]
     said = ", ".join([f"{states['done']} finished", *(each for each in others if each[0] != "0")])
     return (
         f"{counted(len(rows), 'row')} on {listed(sorted(datasets))}: {said}."
@@ -108,7 +110,9 @@ def _selection(spec: Mapping[str, Any]) -> str:
 
 
 def _environment(run: RunResult) -> Mapping[str, Any]:
-    if run.folder is None or not run.folder.path_of("environment.json").is_file():
+    if run.folder is None or run.state == "damaged":
+        return {}
+    if not run.folder.path_of("environment.json").is_file():
         return {}
     return run.folder.read_json("environment.json")
 

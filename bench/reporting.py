@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,16 +102,27 @@ class Asked:
         return cls(tuple(names), tuple(layouts), budget, is_noted=bool(every))
 
     def results(self, folder: StudyFolder) -> list[RunResult]:
-        """Read the runs that were asked for, or all of a study without notes.
+        """Read the runs that were asked for, or all of a study without notes; say what is lost.
 
         The trials of a search are asked for by nobody and have no test scores.
         """
         from bench.results import load_results
 
         if self.is_noted:
+            _say_unreadable(map(folder.run_named, self.names))
             return load_results(folder, self.names)
+        _say_unreadable(folder.runs())
         has_searches = (folder.path / SEARCHES).is_dir()
         return load_results(folder, select=_was_tested if has_searches else None)
+
+
+def _say_unreadable(runs: Iterable[RunFolder]) -> None:
+    """Name the runs that no table can show."""
+    from bench.results import unreadable
+
+    for run in runs:
+        if (why := unreadable(run)) and (run.has_spec() or run.state == "done"):
+            print(f"left out: {why}", file=sys.stderr)
 
 
 def identity_of(asked: Mapping[str, Any]) -> str:
@@ -167,8 +179,8 @@ def leaks_of(folder: StudyFolder, results: Sequence[RunResult]) -> dict[str, lis
     files = {scan_file(result.spec): result.dataset for result in results}
     found: dict[str, list[str]] = {}
     for name, dataset in files.items():
-        if folder.has(name):
-            warnings = Scan.from_json(folder.read_json(name)).warnings()
+        if scanned := folder.read_if_whole(name):
+            warnings = Scan.from_json(scanned).warnings()
             found[dataset] = list(dict.fromkeys([*found.get(dataset, []), *warnings]))
     return found
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from bench.errors import BadRequest, unknown
+from bench.errors import BadData, BadRequest, unknown
 from bench.layout import Layout, LayoutColumn
 from bench.metrics import N_BINS, accuracy, auc, balanced_accuracy, brier, ece, macro_f1, nll
 from bench.spec import digest
@@ -197,7 +197,10 @@ def load_results(
     *,
     select: Callable[[RunFolder], bool] | None = None,
 ) -> list[RunResult]:
-    """Read the runs of a study that were ever begun.
+    """Read the runs of a study that were ever begun and say what they are.
+
+    A finished run whose files are damaged has the state `damaged` and no predictions. One that
+    cannot even be told what it is, its `spec.json` being damaged, is in no table: `unreadable`.
 
     Args:
         study: where they lie.
@@ -206,23 +209,33 @@ def load_results(
 
     Raises:
         BadRequest: there is no such study.
-        BadData: a file is damaged; names it.
     """
     folders = study.runs() if names is None else [study.run_named(name) for name in names]
     return [
         load_result(folder)
         for folder in folders
-        if folder.has_spec() and (select is None or select(folder))
+        if folder.has_spec() and not unreadable(folder) and (select is None or select(folder))
     ]
+
+
+def unreadable(folder: RunFolder) -> str:
+    """Say why nobody can tell what a run is; empty if it can be told."""
+    try:
+        folder.spec()
+    except BadData as error:
+        return str(error)
+    return ""
 
 
 def load_result(folder: RunFolder) -> RunResult:
     """Read one run.
 
     Raises:
-        BadData: a file is damaged; names it.
+        BadData: `spec.json` is damaged.
     """
-    facts = folder.status()
+    facts, damage = folder.status(), folder.damage()
+    if damage:
+        facts = {"state": "damaged", "error": damage}
     predictions = folder.predictions() if facts["state"] == "done" else None
     return RunResult(folder.spec(), facts["state"], facts, predictions, folder)
 

@@ -169,7 +169,7 @@ class Checkpoints:
             os.replace(current, self.folder.path_of(RESUME_BEFORE))
         head = {"format": FORMAT, "torch": str(torch.__version__)}
         try:
-            save_tensors(current, {**head, "state": state()})
+            save_tensors(current, {**head, "state": state()}, lasting=True)
         finally:
             self._saved_at = time.monotonic()
             self._cost = self._saved_at - started

@@ -39,7 +39,13 @@ from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table, ma
 
 AVERAGE, EXPECTED, WORST = "AVG", "Expected", "Worst"
 EXTRAS = {AVERAGE: "mean", EXPECTED: "mean under stated probabilities", WORST: "worst column"}
-WORDS = {"failed": "failed", "running": "running", "pending": "pending", "skipped": "n/a"}
+WORDS = {
+    "failed": "failed",
+    "damaged": "damaged",
+    "running": "running",
+    "pending": "pending",
+    "skipped": "n/a",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -106,7 +106,7 @@ class Session:
         for cell in planned.cells:
             spec = cell.spec.model_dump(mode="json")
             name = scan_file(spec)
-            if not folder.has(name):
+            if not folder.read_if_whole(name):
                 payload = {"request": self.request.model_dump(mode="json")}
                 task = Task(name, "scan", payload | {"dataset": cell.spec.dataset})
                 folder.write_json(name, executor.call(task))
@@ -122,6 +122,8 @@ class Session:
         return 0
 
     def _say(self, answer: Answer, folder: StudyFolder) -> None:
+        for damage in answer.mended:
+            print(f"mended: {damage.partition('; ')[0]}", file=sys.stderr)
         if not self.quiet:
             said = (
                 f"{counted(answer.n_trained, 'run')} carried out, {answer.n_found} found finished"
@@ -131,13 +133,13 @@ class Session:
 
 
 def retry_failed(study: StudyFolder, *, jobs: int, quiet: bool, manner: Manner = PLAIN) -> int:
-    """Carry out the failed runs of all requests of a study again; return the exit code.
+    """Carry out the failed and damaged runs of all requests of a study again; return the exit code.
 
     Raises:
         BadRequest: nothing has failed, or the code behind what failed has changed.
     """
     check_jobs(jobs)
-    failed = {run.path.name for run in study.runs() if run.state == "failed"}
+    failed = {run.path.name for run in study.runs() if run.state == "failed" or run.damage()}
     known = study.read_json("study.json")["requests"] if study.has("study.json") else {}
     wanted = [each for each in known.values() if failed & {name for name, _ in each["cells"]}]
     answers = []

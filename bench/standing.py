@@ -66,17 +66,25 @@ def _unbegun(name: str, waits: Job | None, note: str = "") -> Standing:
 def _standing(
     run: RunFolder, jobs: Mapping[str, Job] | None, waits: Job | None, registry: Registry
 ) -> Standing:
-    name = run.path.name
     try:
-        status, mark = run.status(), run.mark()
-    except BadData as error:
-        return Standing(name, "damaged", str(error))
+        damage = run.damage()
+        if not damage:
+            return _whole(run, jobs, waits, registry)
+    except BadData as error:  # of a run at work, or one that the system does not let be read
+        damage = str(error)
+    return Standing(run.path.name, "damaged", damage)
+
+
+def _whole(
+    run: RunFolder, jobs: Mapping[str, Job] | None, waits: Job | None, registry: Registry
+) -> Standing:
+    name, status = run.path.name, run.status()
     if status["state"] == "running":
         if jobs is not None and "job" in status and status["job"] not in jobs:
             return _unbegun(name, waits, f"its Slurm job {status['job']} is gone; it begins again")
         return Standing(name, "running", _work_in_words(run, status))
     if status["state"] == "pending":
-        return _unbegun(name, waits, "interrupted" if mark or run.has_spec() else "")
+        return _unbegun(name, waits, "interrupted" if run.mark() or run.has_spec() else "")
     if status["state"] == "done" and _is_stale(run, registry):
         return Standing(name, "done", STALE, is_stale=True)
     return Standing(name, status["state"], reason_of(status))

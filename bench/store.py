@@ -9,7 +9,8 @@ results/<study>/
 ```
 A training that is long saves itself in `resume.pt`, which is gone when the run is done.
 `status.json` is written last and is the only mark of done, failed and skipped. While a run is at
-work, `running.json` names its process; when that process is dead, the run is pending again.
+work, `running.json` names its process; when that process is dead, the run is pending again. A run
+whose files were finished and have changed since is damaged; who writes takes it back to pending.
 One process writes a folder at a time, whatever the number of coordinators: a claim is a link, made
 once or not at all, which holds on a shared file system too. Nothing is pickled.
 """
@@ -18,6 +19,7 @@ once or not at all, which holds on a shared file system too. Nothing is pickled.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -30,11 +32,12 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import BadData, BadRequest, Claimed, ClaimLost, Damaged
 from bench.spec import RunSpec, digest
@@ -44,7 +47,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-State = Literal["pending", "running", "done", "failed", "skipped"]
+State = Literal["pending", "running", "done", "failed", "skipped", "damaged"]
+WRITTEN = ("done", "failed", "skipped")  # states that `status.json` may tell
 
 SPEC = "spec.json"
 ENVIRONMENT = "environment.json"
@@ -65,6 +69,7 @@ PULSE_SECONDS = 60.0  # and at least this often, by a thread, however long a ste
 SILENCE_SECONDS = 900.0  # a process of another host that is silent for so long is taken for dead
 
 COORDINATOR = "BENCH_COORDINATOR"  # the variable that tells a worker the process number of its own
+NEEDED = {"host", "pid", "started", "beat", "coordinator"}  # of a mark
 ARRAY_TASK = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
 
 
@@ -76,19 +81,54 @@ class Finished(ValueError):
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     """Give a temporary name in the same folder, moved to `path` if the block succeeds.
 
     The suffix is kept, since some savers append one if it is not there. What a process that was
-    killed left of the same file is removed.
+    killed left of the same file is removed. A file that takes the place of another lies on the disk
+    before it does, so that a power cut leaves one of them.
+
+    Args:
+        path: the file.
+        lasting: whether it outlives a power cut from the end of the block on.
     """
     temporary = _temporary(path)
     _sweep(path)
     try:
         yield temporary
+        if lasting or path.exists():
+            flush([temporary])
         os.replace(temporary, path)
+        if lasting:
+            flush([path.parent])
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def flush(paths: Sequence[Path]) -> None:
+    """Wait until files, and the names in folders, lie on the disk.
+
+    All at once: a file system that keeps a journal then writes it once or twice, not once for each.
+
+    Raises:
+        OSError: the disk does not take them.
+    """
+    with ThreadPoolExecutor(len(paths)) as pool:
+        list(pool.map(_flush, paths))
+
+
+def _flush(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written and not be listed
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # it keeps no such promise
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _temporary(path: Path) -> Path:
@@ -106,13 +146,18 @@ def _sweep(path: Path) -> None:
             each.unlink(missing_ok=True)
 
 
-def atomic_write(path: Path, content: bytes | memoryview) -> None:
+def atomic_write(path: Path, content: bytes | memoryview, *, lasting: bool = False) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
+
+    Args:
+        path: the file.
+        content: all of it.
+        lasting: whether it outlives a power cut.
 
     Raises:
         BadRequest: the file cannot be written; names it and the cause.
     """
-    with _explained(path), atomic_path(path) as temporary:
+    with _explained(path), atomic_path(path, lasting=lasting) as temporary:
         temporary.write_bytes(content)
 
 
@@ -157,34 +202,35 @@ def _plain(value: object) -> Any:
     return value
 
 
-def _read_bytes(path: Path) -> bytes:
+REPEATED = "`bench run` carries its run out again"  # what mends a damaged file of a run
+DELETED = "delete its folder to have it written once more"
+
+
+def _read_bytes(path: Path, cure: str = REPEATED) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise BadData(
-            f"cannot read {str(path)!r}: {(error.strerror or str(error)).lower()}; delete its run "
-            "folder to have the run repeated"
+        kind = Damaged if isinstance(error, FileNotFoundError) else BadData
+        raise kind(
+            f"cannot read {str(path)!r}: {(error.strerror or str(error)).lower()}; {cure}"
         ) from error
 
 
-def _read_json(path: Path, delete: str = "its folder") -> dict[str, Any]:
+def _read_json(path: Path, cure: str = REPEATED) -> dict[str, Any]:
     try:
-        value = json.loads(_read_bytes(path))
-    except ValueError as error:  # wrong JSON or wrong UTF-8
-        raise _damaged(path, str(error), delete) from error
+        value = json.loads(_read_bytes(path, cure))
+    except (ValueError, RecursionError) as error:  # wrong JSON or wrong UTF-8
+        raise _damaged(path, str(error), cure) from error
     if not isinstance(value, dict):
-        raise _damaged(path, f"a {type(value).__name__} instead of a mapping", delete)
+        raise _damaged(path, f"a {type(value).__name__} instead of a mapping", cure)
     wanted = value.pop(CHECKSUM, None)  # a file written by hand has none
     if wanted is not None and wanted != _checksum(value):
-        raise _damaged(path, "its checksum is another", delete)
+        raise _damaged(path, "its checksum is another", cure)
     return value
 
 
-def _damaged(path: Path, what: str, delete: str = "its folder") -> Damaged:
-    what = " ".join(what.split())
-    return Damaged(
-        f"{str(path)!r} is damaged: {what}; delete {delete} to have it written once more"
-    )
+def _damaged(path: Path, what: str, cure: str = REPEATED) -> Damaged:
+    return Damaged(f"{str(path)!r} is damaged: {' '.join(what.split())}; {cure}")
 
 
 # --- processes --------------------------------------------------------------------------------
@@ -249,7 +295,9 @@ def _is_mine(mark: Mapping[str, Any]) -> bool:
 
 
 def is_live(mark: Mapping[str, Any]) -> bool:
-    """Tell whether the process of a mark still works."""
+    """Tell whether the process of a mark still works; a damaged mark names none."""
+    if not mark.keys() >= NEEDED:
+        return False
     if not is_alive(mark["pid"], mark["host"], mark.get("born")):
         return False
     if mark["host"] == socket.gethostname():
@@ -309,7 +357,7 @@ def _beats(path: Path, mark: Mapping[str, Any]) -> bool:
 
     Clocks of hosts differ, and jump; a mark is stale only if both clocks say so.
     """
-    if mark["host"] == socket.gethostname():
+    if not mark.keys() >= NEEDED or mark["host"] == socket.gethostname():
         return False
     probe = _temporary(path)
     try:
@@ -343,12 +391,14 @@ def _remove_stale(path: Path, mark: Mapping[str, Any]) -> None:
 
 
 def _mark_at(path: Path) -> dict[str, Any] | None:
+    """Read a mark; None: there is none. One that is damaged has nothing but its checksum."""
     try:
         return _read_json(path)
-    except BadData as error:
-        if isinstance(error.__cause__, FileNotFoundError):
+    except Damaged:
+        try:
+            return {CHECKSUM: zlib.crc32(path.read_bytes())}
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        raise
 
 
 # --- predictions ------------------------------------------------------------------------------
@@ -415,6 +465,10 @@ def _write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
+    return _read_table(path).to_pandas()
+
+
+def _read_table(path: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -425,7 +479,7 @@ def _read_parquet(path: Path) -> pd.DataFrame:
         wanted = (table.schema.metadata or {}).get(CHECKSUM.encode())  # older files have none
         if wanted not in (None, _layout_checksum(table.schema, len(table)).encode()):
             raise ValueError("its columns or rows are others")
-        return table.replace_schema_metadata(None).to_pandas()
+        return table.replace_schema_metadata(None)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
 
@@ -445,7 +499,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     import numpy as np
 
-    content = io.BytesIO(_read_bytes(path))
+    content = io.BytesIO(_read_bytes(path, DELETED))
     try:
         with np.load(content, allow_pickle=False) as saved:  # looks at each one's checksum
             arrays = dict(saved)
@@ -453,17 +507,34 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         if wanted is not None and str(wanted) != _checksum(list(arrays)):
             raise ValueError("not all of its arrays are there")
     except Exception as error:  # a damaged archive provokes many kinds
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, str(error), DELETED) from error
     return arrays
 
 
 # --- folders ----------------------------------------------------------------------------------
 
 
+def _row_of_history(line: bytes) -> dict[str, Any] | None:
+    """Read a row, without its checksum; None: it is damaged. Older rows have no checksum."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict):
+        return None
+    wanted = row.pop(CHECKSUM, None)
+    return row if wanted in (None, _checksum(row)) else None
+
+
 def reason_of(status: Mapping[str, Any]) -> str:
     """Return the first line of why a run failed or was skipped; empty in the other states."""
     text = str(status.get("error") or status.get("reason") or "")
     return text.strip().partition("\n")[0]
+
+
+def _is_lasting(path: Path) -> bool:
+    """Say whether a file of a run belongs to it, and is no mark or temporary file of a claim."""
+    return path.is_file() and path.name != RUNNING and not path.name.startswith(".")
 
 
 @dataclass
@@ -493,14 +564,15 @@ class RunFolder:
         """Return the state and the facts of the run, or of the process that is at work on it.
 
         Raises:
-            BadData: a mark is damaged; names the file.
+            BadData: the system does not let a file be read; names it.
         """
         # in this order: a run writes its status before it takes its mark away
-        mark = self._read(RUNNING)
-        status = self._read(STATUS)
+        mark = self.mark()
+        try:
+            status = self._ended()
+        except Damaged as error:
+            return {"state": "damaged", "error": self._without_place(error)}
         if status is not None:
-            if status.get("state") not in get_args(State):
-                raise _damaged(self.path / STATUS, f"state {status.get('state')!r}")
             return status
         if mark is not None and is_live(mark):
             return {"state": "running", **mark}
@@ -508,11 +580,39 @@ class RunFolder:
 
     def mark(self) -> dict[str, Any] | None:
         """Return the mark of the process that is, or was when it died, at work on the run."""
-        return self._read(RUNNING)
+        return _mark_at(self.path / RUNNING)
 
     def reason(self) -> str:
-        """Say in one line why the run failed or was skipped; empty in the other states."""
+        """Say in one line why the run failed, was skipped or is damaged; else nothing."""
         return reason_of(self.status())
+
+    def damage(self, *further: str) -> str:
+        """Say which file of a finished run is not as it was written; empty: all are, or it is open.
+
+        Its JSON and tables are read. Weights and arrays, which may be large, are looked at by who
+        uses them.
+
+        Args:
+            further: names of archives of arrays to be looked at as well, where they are there.
+        """
+        status = self.status()
+        if status["state"] != "done":
+            return reason_of(status) if status["state"] == "damaged" else ""
+        there = {path.name for path in self.path.iterdir() if _is_lasting(path)}
+        try:
+            for name in sorted({SPEC, PREDICTIONS} | there):
+                if name.endswith(".json"):
+                    self.read_json(name)
+                elif name.endswith(".parquet"):
+                    _read_table(self.path / name)
+                elif name in further:
+                    _read_arrays(self.path / name)
+        except Damaged as error:
+            return self._without_place(error)
+        return ""
+
+    def _without_place(self, error: Damaged) -> str:
+        return str(error).replace(f"{self.path}{os.sep}", "")
 
     def spec(self) -> dict[str, Any]:
         """Return what the run is, as `RunSpec.model_dump` gave it.
@@ -569,7 +669,7 @@ class RunFolder:
 
     def _beat(self, progress: Mapping[str, object]) -> None:
         with self._lock:
-            mark = self._read(RUNNING)
+            mark = self.mark()
             if mark is None or not _is_mine(mark):
                 raise ClaimLost(
                     f"the run {self.path.name} was silent for so long that another process took "
@@ -589,6 +689,15 @@ class RunFolder:
             yield
         finally:
             self.release()
+
+    def take_back(self) -> None:
+        """Make a finished run, a file of which is damaged, pending again.
+
+        Raises:
+            Claimed: another process is at work on it, perhaps for the same reason.
+        """
+        with self.held():
+            (self.path / STATUS).unlink(missing_ok=True)
 
     def finish(self, **facts: object) -> None:
         """Mark the run as done; `facts` is what reports should know.
@@ -628,7 +737,8 @@ class RunFolder:
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Append one row to the training log, readable at once."""
-        line = json.dumps(_plain(row), ensure_ascii=False, allow_nan=False)
+        plain = _plain(row)
+        line = json.dumps(plain | {CHECKSUM: _checksum(plain)}, ensure_ascii=False, allow_nan=False)
         with (
             _explained(self.path / HISTORY),
             (self.path / HISTORY).open("a", encoding="utf-8") as f,
@@ -636,15 +746,15 @@ class RunFolder:
             f.write(line + "\n")
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the training log; a last line that was cut off by the end of a process is left."""
+        """Return the training log without lines that are damaged, as a last one that was cut off.
+
+        No prediction and no score depends on it.
+        """
         path = self.path / HISTORY
         if not path.is_file():
             return []
-        lines = _read_bytes(path).split(b"\n")[:-1]
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise _damaged(path, str(error)) from error
+        rows = map(_row_of_history, _read_bytes(path).split(b"\n"))
+        return [row for row in rows if row is not None]
 
     def write_predictions(self, frame: pd.DataFrame) -> None:
         """Write the predictions of the run.
@@ -701,7 +811,7 @@ class RunFolder:
         known = {**long_names, **status.get("long_names", {})}
         gaps = {**(condition_gaps or {}), **status.get("condition_gaps", {})}
         facts = {"conditions": list(names), "long_names": known, "condition_gaps": gaps}
-        self._write(STATUS, {**status, **facts})
+        self._write_status({**status, **facts})
 
     def kept_conditions(self) -> list[str]:
         """List the conditions whose representations were asked for, those without any too."""
@@ -726,7 +836,7 @@ class RunFolder:
             both = {**self.representations(), **arrays}
             _write_arrays(self.path / REPRESENTATIONS, both)
         names = dict.fromkeys([*status.get("representations", []), *conditions])
-        self._write(STATUS, {**status, "representations": list(names)})
+        self._write_status({**status, "representations": list(names)})
 
     def representations(self) -> dict[str, np.ndarray]:
         """Return what `bench.representations.read` sorts; empty if none were kept.
@@ -784,17 +894,26 @@ class RunFolder:
         """
         return _read_parquet(self.path / AVAILABILITY)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
-        path = self.path / name
-        try:
-            return _read_json(path)
-        except BadData as error:
-            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-                return None
-            raise
+    def _ended(self) -> dict[str, Any] | None:
+        """Read how the run ended; None: it has not."""
+        path = self.path / STATUS
+        if not path.exists():
+            return None
+        status = _read_json(path)
+        if status.get("state") not in WRITTEN:
+            raise _damaged(path, f"state {status.get('state')!r}")
+        return status
 
     def _write(self, name: str, value: Mapping[str, Any]) -> None:
         atomic_write(self.path / name, _json_bytes(value))
+
+    def _write_status(self, status: Mapping[str, Any]) -> None:
+        """Say how the run ended; what is done lies on the disk, whole, before that is said."""
+        done = status["state"] == "done"
+        if done:
+            with _explained(self.path):
+                flush([each for each in self.path.iterdir() if _is_lasting(each)])
+        atomic_write(self.path / STATUS, _json_bytes(status), lasting=done)
 
     def _refuse_done(self) -> None:
         if self.state == "done":
@@ -806,7 +925,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         self._stop_pulse()
         self._claim()
-        if self._read(STATUS) is not None and self.state == "done":
+        if self.state == "done":
             self.release()
             raise Finished(f"a finished run never changes: {self.path.name}")
         self._pulse = _Pulse(self._beat)
@@ -820,7 +939,7 @@ class RunFolder:
         """Put this process's mark, unless another live process has its own there."""
         path = self.path / RUNNING
         while path.exists() or not _put_mark(path):
-            mark = self._read(RUNNING)
+            mark = self.mark()
             if mark is None:
                 continue
             if not _is_mine(mark) and (is_live(mark) or _beats(path, mark)):
@@ -843,11 +962,11 @@ class RunFolder:
     def _close(self, state: State, facts: Mapping[str, object]) -> None:
         self._refuse_done()
         self._stop_pulse()
-        mark = self._read(RUNNING) or {}
+        mark = self.mark() or {}
         if mark and not _is_mine(mark):
             raise ClaimLost(f"the run {self.path.name} was taken over; this attempt is not kept")
         times = {"started": mark.get("started"), "ended": _now()}
-        self._write(STATUS, {"state": state, **times, **self.further(), **facts})
+        self._write_status({"state": state, **times, **self.further(), **facts})
         self.release()
 
 
@@ -912,7 +1031,7 @@ class StudyFolder:
         """Write a mapping, as `study.json` that holds the resolved request."""
         with _explained(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        atomic_write(self.path / name, _json_bytes(value))
+        atomic_write(self.path / name, _json_bytes(value), lasting=True)
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a mapping.
@@ -920,7 +1039,14 @@ class StudyFolder:
         Raises:
             BadData: the file is missing or damaged; names it.
         """
-        return _read_json(self.path / name, "that file")
+        return _read_json(self.path / name, "delete that file to have it written once more")
+
+    def read_if_whole(self, name: str) -> dict[str, Any]:
+        """Read a mapping that can be made again; an empty one if it is missing or damaged."""
+        try:
+            return self.read_json(name)
+        except Damaged:
+            return {}
 
     def run(self, spec: RunSpec) -> RunFolder:
         """Return the folder of a run, which need not be there."""

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BadData, BadRequest, BenchError, Claimed
+from bench.errors import BadData, BadRequest, BenchError, Claimed, Damaged
 from bench.executor import CLAIMED, LEFT, Executor, Outcome, Task, stops_the_study
 from bench.expectation import Expectation
 from bench.layout import Layout
 from bench.request import Request
 from bench.sources import stamp_of_code
 from bench.spec import RunSpec, canonical_json, digest
-from bench.store import Finished, RunFolder, StudyFolder
+from bench.store import REPRESENTATIONS, Finished, RunFolder, StudyFolder
 
 ELSEWHERE_SECONDS = 0.5  # between looks at what another coordinator is at work on
 FOUND = "found"  # the value of a run that was finished, by another coordinator, when its turn came
@@ -117,6 +117,7 @@ class Answer:
     failed: tuple[Outcome, ...]
     layouts: tuple[Layout, ...]
     n_left: int = 0  # cells that go on without this process
+    mended: tuple[str, ...] = ()  # what was damaged of finished runs, which were carried out again
 
 
 def request_key(request: Request, limit: int | None) -> str:
@@ -155,10 +156,15 @@ def stored_answer(request: Request, study: StudyFolder, limit: int | None) -> An
 def _has(folder: RunFolder, conditions: Sequence[str], *, keeps: bool) -> bool:
     """Say whether a run is finished with these conditions, and their representations if wanted."""
     status = folder.status()
-    if status["state"] != "done":
+    if status["state"] != "done" or _damage(folder, keeps=keeps):
         return False
     kept = set(status.get("representations", [])) if keeps else set(conditions)
     return set(conditions) <= set(status["conditions"]) & kept
+
+
+def _damage(folder: RunFolder, *, keeps: bool) -> str:
+    """Say what is damaged of a run, and of its representations if they are wanted."""
+    return folder.damage(*([REPRESENTATIONS] if keeps else []))
 
 
 def stamp_of_file(path: str) -> list[int] | None:
@@ -216,7 +222,14 @@ def carry_out_together(
     n_trained = len(values) - n_found - n_left
     n_found += len(cells) - len(todo)
     layouts = dict.fromkeys(layout for _, part in parts for layout in part.layouts)
-    return Answer(tuple(cells), n_trained, n_found, failed, tuple(layouts), n_left)
+    return Answer(
+        tuple(cells), n_trained, n_found, failed, tuple(layouts), n_left, _mended(outcomes)
+    )
+
+
+def _mended(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    told = [each for each in outcomes if each.value not in (None, "", LEFT, FOUND)]
+    return tuple(f"{each.name}: {each.value}" for each in told)
 
 
 def retried(
@@ -367,23 +380,34 @@ def run_cell(
         watch: takes each row of the history, and may raise to stop the run.
 
     Returns:
-        `FOUND` if nothing was to be done, else nothing.
+        `FOUND` if nothing was to be done; what was damaged, if it had to be done again; else
+        nothing.
 
     Raises:
         Claimed: another process is at work on it.
         BenchError: the run failed, here or with another coordinator since it was planned.
     """
     cell, folder = Cell.from_json(payload["cell"]), RunFolder(Path(payload["path"]))
-    if cell.is_done(folder, keeps=payload.get("keep", False)):
+    keeps = payload.get("keep", False)
+    if cell.is_done(folder, keeps=keeps):
         return FOUND
     if "failed_at" in payload and _failed_at(folder) not in (None, payload["failed_at"]):
         raise BenchError(folder.reason())
+    damage = _damage(folder, keeps=keeps)
+    if damage:
+        folder.take_back()
     try:
         with folder.held() if folder.state == "done" else nullcontext():
             _attempt(cell, payload, report, watch)
     except Finished:  # by another coordinator, between the look and the claim
         return run_cell(payload, report, watch)
-    return ""
+    except Damaged as error:
+        if folder.state != "done":
+            raise
+        folder.take_back()  # its weights, which nothing but further conditions looks at
+        run_cell(payload, report, watch)
+        return str(error)
+    return damage
 
 
 def _attempt(

@@ -18,15 +18,20 @@ from bench.errors import Damaged
 from bench.store import atomic_write
 
 
-def save_tensors(path: Path, value: Any) -> None:
+def save_tensors(path: Path, value: Any, *, lasting: bool = False) -> None:
     """Write tensors in lists, tuples and dictionaries of plain values.
+
+    Args:
+        path: the file.
+        value: the tensors.
+        lasting: whether the file outlives a power cut from here on.
 
     Raises:
         BadRequest: the file cannot be written; names it and the cause.
     """
     buffer = io.BytesIO()  # torch words a full disk as a fault of its own
     torch.save(value, buffer)
-    atomic_write(path, buffer.getbuffer())
+    atomic_write(path, buffer.getbuffer(), lasting=lasting)
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> Any:

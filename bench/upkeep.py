@@ -83,6 +83,9 @@ def _end(study: StudyFolder, coordinators: set[int]) -> None:
 # --- cleaning ---------------------------------------------------------------------------------
 
 
+KINDS = {"pending": "unfinished", "damaged": "failed"}  # of waste, by state where they differ
+
+
 @dataclass(frozen=True)
 class Waste:
     """A folder that can go, and why."""
@@ -110,7 +113,7 @@ def waste(study: StudyFolder, kinds: Sequence[str]) -> list[Waste]:
     found = []
     for each in standings(study):
         path = study.run_named(each.name).path
-        kind = "stale" if each.is_stale else "unfinished" if each.state == "pending" else each.state
+        kind = "stale" if each.is_stale else KINDS.get(each.state, each.state)
         if kind in wanted and path.is_dir():
             found.append(Waste(path, each.note if kind == "failed" and each.note else kind))
     return found + (_logs(study) if "logs" in wanted else [])
@@ -121,6 +124,9 @@ def _logs(study: StudyFolder) -> list[Waste]:
     if jobs is None or any(bundle.job in jobs for bundle in bundles_of(study)):
         return []
     records = sorted(study.path.glob(f"{FOLDER}/*/{RECORD}"))
+    whole = [study.read_if_whole(str(record.relative_to(study.path))) for record in records]
+    if jobs and not all(whole):  # nobody knows whose jobs these are
+        return []
     return [Waste(record.parent, "logs of Slurm jobs that are over") for record in records]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.errors import BadData, BadRequest, UnknownName
+from bench.errors import BadRequest, UnknownName
 from bench.results import (
     RunResult,
     cases_scored,
@@ -25,6 +25,7 @@ from bench.results import (
     score_grid,
     scores,
     summarise,
+    unreadable,
 )
 from bench.store import State, StudyFolder
 from tests.synthetic_runs import (
@@ -83,11 +84,16 @@ def test_runs_come_in_the_order_of_the_names_given(study: StudyFolder) -> None:
     assert [each.row for each in chosen] == ["a"]
 
 
-def test_a_damaged_file_is_named(study: StudyFolder) -> None:
+def test_a_damaged_run_is_a_result_and_one_that_nobody_can_name_is_none(study: StudyFolder) -> None:
     folder = finished(study, binary({"0": ACC_100_AUC_100}))
     folder.path_of("predictions.parquet").write_bytes(b"PAR1")
-    with pytest.raises(BadData, match=r"predictions\.parquet"):
-        load_results(study)
+    (run,) = load_results(study)
+    assert run.state == "damaged"
+    assert run.reason.startswith("'predictions.parquet' is damaged: ")
+    assert run.predictions is None
+    folder.path_of("spec.json").write_bytes(b"")
+    assert load_results(study) == []
+    assert "spec.json' is damaged" in unreadable(folder)
 
 
 def test_scores_are_those_worked_by_hand() -> None:

@@ -268,7 +268,8 @@ def _told(task: Task, folder: RunFolder) -> Outcome | None:
     if status["state"] == "skipped":
         return Outcome(task.name)
     if status["state"] == "done":
-        return Outcome(task.name) if asked <= set(status["conditions"]) else None
+        is_there = asked <= set(status["conditions"]) and not folder.damage()
+        return Outcome(task.name) if is_there else None
     if status["state"] == "failed" and status["ended"] != task.payload["failed_at"]:
         return Outcome(task.name, folder.reason(), RECORDED)
     return None

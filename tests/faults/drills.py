@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import time
@@ -81,6 +80,11 @@ def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+def emptied(path: Path) -> None:
+    """Take all that is in a file."""
+    os.truncate(path, 0)
+
+
 # --- what the study itself does ---------------------------------------------------------------
 
 
@@ -92,6 +96,12 @@ def method_fails(what: str, *more: str) -> Callable[[Path], Seen]:
         return Seen(said, failure(folder), bench(folder, *STUDY))
 
     return make
+
+
+def planning_dies(folder: Path) -> Seen:
+    """Kill every worker that plans."""
+    said = bench(folder, *STUDY, "--jobs", "2", env=signal_at("import:kill"))
+    return Seen(said, said.line, bench(folder, *STUDY))
 
 
 def coordinator_dies(folder: Path) -> Seen:
@@ -159,15 +169,13 @@ def read_only(folder: Path) -> Seen:
 
 
 def damaged(name: str, harm: Callable[[Path], None]) -> Callable[[Path], Seen]:
-    """Harm a file of a finished run, ask again, and do what the line says."""
+    """Harm a file of a finished run, and ask again."""
 
     def make(folder: Path) -> Seen:
         bench(folder, *STUDY)
-        path = file_of(folder, name)
-        harm(path)
+        harm(file_of(folder, name))
         said = bench(folder, *STUDY)
-        shutil.rmtree(path.parent)
-        return Seen(said, said.line, bench(folder, *STUDY))
+        return Seen(said, said.line, said)
 
     return make
 
@@ -185,12 +193,9 @@ def study_is_damaged(folder: Path) -> Seen:
 def weights_are_damaged(folder: Path) -> Seen:
     """Flip a bit in the weights of a finished run, and ask it for further conditions."""
     bench(folder, *STUDY, *included("singles"), "-p", "singles")
-    path = file_of(folder, "checkpoint.pt")
-    flip(path)
+    flip(file_of(folder, "checkpoint.pt"))
     said = bench(folder, *STUDY)
-    line = next(line for line in said.err.splitlines() if "damaged" in line)
-    shutil.rmtree(path.parent)
-    return Seen(said, line, bench(folder, *STUDY))
+    return Seen(said, said.line, said)
 
 
 # --- clocks and data --------------------------------------------------------------------------
@@ -263,6 +268,7 @@ def change_after_planning() -> None:
 # --- the list ---------------------------------------------------------------------------------
 
 AGAIN = "the same command repeats that run alone"
+MENDED = "that run alone is carried out again, at once; `bench status` and tables say `damaged`"
 DRILLS = (
     Drill("an error in a plugin", "a method raises in its second epoch", method_fails("raise"),
           1, "RuntimeError: the toy gives up", f"a failed row, the others are done; {AGAIN}"),
@@ -272,6 +278,8 @@ DRILLS = (
     Drill("a worker dies by a signal", "SIGKILL in the second epoch, `--jobs 2`",
           method_fails("kill", "--jobs", "2"),
           1, "signal SIGKILL", f"a failed row and a new worker; {AGAIN}"),
+    Drill("workers die while they plan", "SIGKILL in the import of a plugin, `--jobs 2`",
+          planning_dies, 2, "planning the study failed twice", "refused, after a second worker"),
     Drill("memory is exhausted", "a gigabyte more than `ulimit -v` allows",
           method_fails("memory", "--jobs", "2"),
           1, "memory ran out", f"a failed row, the others are done; {AGAIN}"),
@@ -288,18 +296,20 @@ DRILLS = (
     Drill("the folder is read-only", "a folder without rights to write", read_only,
           2, "cannot write", "refused before anything is trained"),
     Drill("predictions are cut off", "half of predictions.parquet",
-          damaged("predictions.parquet", cut), 2, "is damaged", f"folder deleted: {AGAIN}"),
+          damaged("predictions.parquet", cut), 0, "is damaged", MENDED),
     Drill("predictions have a flipped bit", "in the middle of predictions.parquet",
-          damaged("predictions.parquet", flip), 2, "is damaged", f"folder deleted: {AGAIN}"),
+          damaged("predictions.parquet", flip), 0, "is damaged", MENDED),
     Drill("a status is cut off", "half of status.json", damaged("status.json", cut),
-          2, "is damaged", f"folder deleted: {AGAIN}"),
+          0, "is damaged", MENDED),
     Drill("a status has a flipped bit", "in the middle of status.json",
-          damaged("status.json", flip), 2, "is damaged", f"folder deleted: {AGAIN}"),
+          damaged("status.json", flip), 0, "is damaged", MENDED),
+    Drill("a specification is empty", "nothing in spec.json, as after a power cut",
+          damaged("spec.json", emptied), 0, "is damaged", MENDED),
     Drill("the study's file is cut off", "half of study.json", study_is_damaged,
           2, "delete that file", "file deleted: every run is found finished"),
     Drill("weights of a finished run have a flipped bit",
           "in the middle of checkpoint.pt, then further conditions are asked for",
-          weights_are_damaged, 1, "is damaged", f"the others answer; folder deleted: {AGAIN}"),
+          weights_are_damaged, 0, "is damaged", MENDED),
     Drill("the clock jumps", "by two days, at every look", jumping_clock,
           0, "", "nothing happens"),
     Drill("data change between runs", "one cell of a table", data_changed,

@@ -1,9 +1,10 @@
 """A method that sends a signal at a chosen moment of its second epoch, and else is GatedSum.
 
-The variable BENCH_TOY_SIGNAL says when and to whom: `epoch:kill` at the start of the epoch,
-`step:kill` in its second step, `step:interrupt` as Ctrl-C does to all processes of the terminal,
-`step:kill-parent` to the coordinator, whereafter the method goes on. It may also do worse than die:
-`step:raise` an error, `step:memory` take more than there is, `step:hang` go on for ever.
+The variable BENCH_TOY_SIGNAL says when and to whom: `import:kill` when it is imported, `epoch:kill`
+at the start of the epoch, `step:kill` in its second step, `step:interrupt` as Ctrl-C does to all
+processes of the terminal, `step:kill-parent` to the coordinator, whereafter the method goes on. It
+may also do worse than die: `step:raise` an error, `step:memory` take more than there is,
+`step:hang` go on for ever.
 """
 
 from __future__ import annotations
@@ -75,4 +76,5 @@ def take_memory() -> None:
     torch.ones(2**30 + 2**29, dtype=torch.uint8)
 
 
+send("import")
 PLUGIN = Mortal
