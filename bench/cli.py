@@ -267,7 +267,15 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: tuple[str, ...])
     asked = requests.layered(file, flags, pairs)
     if not asked.get("methods"):
         raise BadRequest("no method is asked for; name one with --method, see `bench list methods`")
-    return requests.checked(requests.Request, asked, "run")
+    request: Request = requests.checked(requests.Request, asked, "run")
+    if not (config and flags["protocols"] and request.gaps):
+        return request
+    from bench.narrowing import narrowed
+
+    request, said = narrowed(request, flags["gaps"])
+    if said:
+        print(said, file=sys.stderr)
+    return request
 
 
 @app.command()

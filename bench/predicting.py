@@ -36,6 +36,7 @@ from bench.runner import (
     set_threads,
 )
 from bench.spec import RunSpec
+from bench.standing import NO_PLUGINS, own_plugins
 from bench.store import RunFolder, StudyFolder
 from bench.study import registry_of
 from bench.wording import counted
@@ -125,10 +126,11 @@ def answer(folder: RunFolder, cases: NewCases) -> Answered:
         BenchError: the cases cannot be read, or are not of the kind that the run was trained on.
     """
     spec = RunSpec(**folder.spec())
-    include, override = noted_plugins(folder)
+    study = StudyFolder(folder.path.parents[2], folder.path.parents[1].name)
+    plugins = own_plugins(study).get(folder.path.name, NO_PLUGINS)
     registry = registry_of(
-        [str(path) for path in dict.fromkeys([*cases.include, *include])],
-        cases.override or override,
+        [str(path) for path in dict.fromkeys([*cases.include, *plugins.paths])],
+        cases.override or plugins.override,
     )
     context = Context(registry, cases.data_root, resolve_device(cases.device), cases.threads)
     set_threads(cases.threads)
@@ -145,18 +147,6 @@ def answer(folder: RunFolder, cases: NewCases) -> Answered:
     proba[rows] = scored.proba
     frame = _frame(dataset, natural.modality, proba, classes)
     return Answered(frame, _header(folder, spec, dataset, natural.modality))
-
-
-def noted_plugins(folder: RunFolder) -> tuple[list[Path], bool]:
-    """Return the user's plugins that a run was asked with, those still there."""
-    study = StudyFolder(folder.path.parents[2], folder.path.parents[1].name)
-    known = study.read_json("study.json")["requests"] if study.has("study.json") else {}
-    for entry in known.values():
-        if any(name == folder.path.name for name, _ in entry["cells"]):
-            asked = entry["asked"]
-            paths = [Path(each) for each in asked.get("include", ())]
-            return [path for path in paths if path.exists()], bool(asked.get("override"))
-    return [], False
 
 
 # --- the cases --------------------------------------------------------------------------------

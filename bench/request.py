@@ -16,7 +16,7 @@ from bench.spec import Balance, EncoderConfig, Frozen, Recipe, SelectionRule, Tu
 PRESETS = Path(__file__).parent / "presets"
 FLOOR = ("logistic-specialist", "logistic-meanfill", "pattern-only")
 BUDGET = ("recipe", "encoder")  # all that a preset of --preset has
-SECTIONS = (*BUDGET, "methods", "datasets")
+SECTIONS = (*BUDGET, "methods", "datasets", "protocols")
 NAMES = ("method", "dataset", "protocol")
 
 
@@ -258,7 +258,7 @@ def layered(
         flags: fields of a request; None and empty ones were not given.
         pairs: as of `settings_of`.
     """
-    asked = {key: file[key] for key in file if key not in SECTIONS}
+    asked = {key: value for key, value in file.items() if not _is_section(key, value)}
     for key in NAMES:
         if key in asked:
             value = asked.pop(key)
@@ -274,7 +274,14 @@ def layered(
             asked[key] = numbers(asked[key], f"--{key}")
     replaced = named - _plugins(asked)
     below = {name: each for name, each in settings_of_file(file).items() if name not in replaced}
+    for name in _plugins({"protocols": asked.get("protocols")}) & set(below):  # a flag wins
+        below[name] = {k: v for k, v in below[name].items() if k not in (flags.get("gaps") or {})}
     return asked | {"settings": merge(below, settings_of(pairs))}
+
+
+def _is_section(key: str, value: object) -> bool:
+    """Say whether a part of a file holds settings; `protocols` may also list the names."""
+    return key in SECTIONS and not (key == "protocols" and isinstance(value, list | str))
 
 
 def _plugins(asked: Mapping[str, Any]) -> set[str]:
@@ -323,7 +330,7 @@ def settings_of(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
 def settings_of_file(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Take the sections of a configuration file apart: `methods: {cmml: ...}` and so on."""
     settings: dict[str, dict[str, Any]] = {}
-    for section in SECTIONS:
+    for section in (each for each in SECTIONS if _is_section(each, config.get(each))):
         values = config.get(section, {})
         if not isinstance(values, Mapping):
             raise BadConfig(f"section {section!r} of the configuration is not a mapping")

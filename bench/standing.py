@@ -10,14 +10,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from bench.cluster import Job, queue, queued_cells
 from bench.errors import BadData, BenchError
 from bench.plugin_listing import aligned
-from bench.registry import Registry
 from bench.sources import code_of_run
 from bench.store import RunFolder, StudyFolder, reason_of
+from bench.study import registry_of
 
 STALE = "stale: the code behind it has changed since"
 OPEN = ("pending", "queued", "running")  # states that a later look may find changed
@@ -33,6 +34,17 @@ class Standing:
     is_stale: bool = False
 
 
+@dataclass(frozen=True)
+class OwnPlugins:
+    """Files and folders of the user's plugins, those still there, and manifests."""
+
+    paths: tuple[Path, ...] = ()
+    override: bool = False  # whether they win over the built-in
+
+
+NO_PLUGINS = OwnPlugins()
+
+
 def standings(study: StudyFolder) -> list[Standing]:
     """Say of every run that was asked for, or that is there, where it stands.
 
@@ -40,21 +52,28 @@ def standings(study: StudyFolder) -> list[Standing]:
         BadRequest: there is no such study.
     """
     there = {run.path.name: run for run in study.runs()}
-    names = sorted({*there, *_asked(study)})
+    asked = own_plugins(study)
+    names = sorted({*there, *asked})
     jobs = queue() if (study.path / "slurm").is_dir() else None
     queued = queued_cells(study, jobs) if jobs else {}
-    registry = Registry()
     found = []
     for name in names:
         waits = jobs[queued[name].job] if jobs and name in queued else None
-        run = there.get(name)
-        found.append(_standing(run, jobs, waits, registry) if run else _unbegun(name, waits))
+        run, plugins = there.get(name), asked.get(name, NO_PLUGINS)
+        found.append(_standing(run, jobs, waits, plugins) if run else _unbegun(name, waits))
     return found
 
 
-def _asked(study: StudyFolder) -> set[str]:
+def own_plugins(study: StudyFolder) -> dict[str, OwnPlugins]:
+    """Return for each run that was asked for the user's plugins that it was asked with."""
     known = study.read_json("study.json")["requests"] if study.has("study.json") else {}
-    return {name for entry in known.values() for name, _ in entry["cells"]}
+    found: dict[str, OwnPlugins] = {}
+    for entry in known.values():
+        asked = entry.get("asked", {})
+        paths = tuple(path for each in asked.get("include", ()) if (path := Path(each)).exists())
+        for name, _ in entry["cells"]:
+            found.setdefault(name, OwnPlugins(paths, bool(asked.get("override"))))
+    return found
 
 
 def _unbegun(name: str, waits: Job | None, note: str = "") -> Standing:
@@ -64,19 +83,19 @@ def _unbegun(name: str, waits: Job | None, note: str = "") -> Standing:
 
 
 def _standing(
-    run: RunFolder, jobs: Mapping[str, Job] | None, waits: Job | None, registry: Registry
+    run: RunFolder, jobs: Mapping[str, Job] | None, waits: Job | None, plugins: OwnPlugins
 ) -> Standing:
     try:
         damage = run.damage()
         if not damage:
-            return _whole(run, jobs, waits, registry)
+            return _whole(run, jobs, waits, plugins)
     except BadData as error:  # of a run at work, or one that the system does not let be read
         damage = str(error)
     return Standing(run.path.name, "damaged", damage)
 
 
 def _whole(
-    run: RunFolder, jobs: Mapping[str, Job] | None, waits: Job | None, registry: Registry
+    run: RunFolder, jobs: Mapping[str, Job] | None, waits: Job | None, plugins: OwnPlugins
 ) -> Standing:
     name, status = run.path.name, run.status()
     if status["state"] == "running":
@@ -85,7 +104,7 @@ def _whole(
         return Standing(name, "running", _work_in_words(run, status))
     if status["state"] == "pending":
         return _unbegun(name, waits, "interrupted" if run.mark() or run.has_spec() else "")
-    if status["state"] == "done" and _is_stale(run, registry):
+    if status["state"] == "done" and _is_stale(run, plugins):
         return Standing(name, "done", STALE, is_stale=True)
     return Standing(name, status["state"], reason_of(status))
 
@@ -116,10 +135,14 @@ def _duration(time_: timedelta) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def _is_stale(run: RunFolder, registry: Registry) -> bool:
-    """Say whether the code that a run was made with is no longer there; a user's file is left."""
+def _is_stale(run: RunFolder, plugins: OwnPlugins) -> bool:
+    """Say whether the code that a run was made with is no longer there.
+
+    A run of a plugin that is not found any more is left as it is.
+    """
     spec = run.spec()
     try:
+        registry = registry_of([str(path) for path in plugins.paths], plugins.override)
         found = [registry.find("method", spec["method"]), registry.find("dataset", spec["dataset"])]
         now = code_of_run([each.code for each in found])
     except BenchError:

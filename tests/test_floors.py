@@ -34,7 +34,7 @@ FLOORS = [
     " standing upkeep merging reporting comparing checking session variants variant_records "
     "ablation sensitivity tuning search_results search_figures tuning_report importance chapter "
     "search_chapter variant_chapter page_parts page_facts page "
-    "predicting cli __main__",
+    "predicting narrowing cli __main__",
 ]
 PLACES = {
     unit: (level, place)

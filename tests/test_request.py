@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench.errors import BadConfig, BadRequest, UnknownName
+from bench.narrowing import narrowed
 from bench.registry import Registry
 from bench.request import (
     PRESETS,
@@ -100,7 +101,7 @@ def test_every_setting_of_a_paper_is_known(name: str) -> None:
     assert encoder_of(asked, defaults) == encoder_of(asked, {})  # the study says all that differs
     for plugin in [*datasets, *(registry.load("method", each) for each in asked.rows)]:
         assert checked(plugin.config_class, asked.settings.get(plugin.name, {}), plugin.name)
-    known = {"recipe", "encoder", *asked.rows, *asked.datasets}
+    known = {"recipe", "encoder", *asked.rows, *asked.datasets, *asked.protocols}
     assert set(asked.settings) <= known
     taken: set[str] = set()
     for each in asked.protocols:
@@ -135,3 +136,30 @@ def test_studies_have_the_sizes_of_the_papers() -> None:
     assert aligned.protocols == ("m-tr+c-te", "c-tr+m-te", "m-tr+m-te")
     assert aligned.gaps["rates"] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert aligned.settings["derm7pt"]["classes"] == 5
+
+
+@pytest.mark.parametrize("protocol", Registry().names("protocol"))
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_papers_study_may_be_narrowed_to_any_protocol(name: str, protocol: str) -> None:
+    fields = set(Registry().load("protocol", protocol).config_class.model_fields)
+    asked, said = narrowed(study(name, protocols=(protocol,)), ())
+    assert set(asked.gaps) <= fields
+    assert set(asked.settings) <= {"recipe", "encoder", *asked.rows, *asked.datasets, protocol}
+    left_out = set(study(name).gaps) - fields
+    assert said == "" if not left_out else all(key in said for key in left_out)
+
+
+def test_a_gap_of_the_flags_that_means_nothing_is_not_left_out_in_silence() -> None:
+    asked, _ = narrowed(study("alignedfusion-derm7pt", protocols=("natural",)), ["rates"])
+    assert set(asked.gaps) == {"rates"}
+
+
+def test_settings_of_a_protocol_are_its_own_and_a_flag_wins_over_them() -> None:
+    file = {"method": "cmml", "protocols": {"m-tr+m-te": {"train_rate": 0.4, "grid": False}}}
+    file |= {"protocol": ["m-tr+m-te", "all-subsets"]}
+    assert request(file).settings["m-tr+m-te"] == {"train_rate": 0.4, "grid": False}
+    assert "m-tr+m-te" not in request(file, protocols=("all-subsets",)).settings
+    asked = request(file, gaps={"train_rate": 0.2})
+    assert asked.settings["m-tr+m-te"] == {"grid": False}
+    assert asked.gaps == {"train_rate": 0.2}
+    assert request({"method": "cmml", "protocols": ["natural"]}).protocols == ("natural",)

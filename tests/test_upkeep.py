@@ -18,11 +18,14 @@ from bench.attendance import attending, noted
 from bench.cluster import Bundle, write_bundles
 from bench.errors import BadRequest
 from bench.merging import merge
+from bench.registry import Registry
+from bench.sources import code_of_run
 from bench.spec import RunSpec
 from bench.standing import standings, status_lines, watch
 from bench.store import RUNNING, RunFolder, StudyFolder, process_mark
 from bench.upkeep import cancel_lines, waste
 from tests.command_line import call, included
+from tests.own_data import skin
 from tests.test_store import frame, spec
 
 
@@ -107,6 +110,22 @@ def test_a_run_made_with_other_code_is_stale(study: StudyFolder) -> None:
     (one,) = standings(study)
     assert (one.state, one.is_stale) == ("done", True)
     assert list(status_lines(standings(study)))[-1] == "1 done, 1 stale"
+
+
+def test_a_run_on_a_manifest_is_stale_by_what_its_request_included(
+    study: StudyFolder, tmp_path: Path
+) -> None:
+    manifest = skin(tmp_path)
+    registry = Registry([manifest])
+    found = [registry.find("method", "concat"), registry.find("dataset", "skin")]
+    now = spec(dataset="skin", seed=4, sources=code_of_run([each.code for each in found]))
+    before = spec(dataset="skin", seed=3)
+    asked = {"include": [str(manifest), str(tmp_path / "gone.py")]}
+    cells = [[of.folder, 1] for of in (before, now)]
+    study.write_json("study.json", {"requests": {"key": {"asked": asked, "cells": cells}}})
+    for of in (before, now):
+        finished(study, of, "0")
+    assert [each.is_stale for each in standings(study)] == [True, False]
 
 
 def test_a_damaged_run_is_named_and_the_others_are_told(study: StudyFolder) -> None:
