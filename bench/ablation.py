@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BadRequest
 from bench.report import Drawing
 from bench.request import Request
+from bench.session import PLAIN, Manner
 from bench.tables import Table
 from bench.variant_records import Record
 from bench.variant_tables import Comparison, Series, comparison_table
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 FULL = "full"
 
 
-def ablate(request: Request, *, jobs: int, quiet: bool, output: str) -> int:
+def ablate(request: Request, *, jobs: int, quiet: bool, output: str, manner: Manner = PLAIN) -> int:
     """Train each method whole and with each of its named switches; return the exit code.
 
     Raises:
         BenchError: a method names no switch, or the request cannot be carried out.
     """
-    bench = Workbench(request, jobs=jobs, quiet=quiet, output=output)
+    bench = Workbench(request, jobs=jobs, quiet=quiet, output=output, manner=manner)
     switches = {row: _switches(bench.plugin(row), row) for row in request.methods}
     tables: list[Table] = []
     drawings: list[Drawing] = []

@@ -130,10 +130,13 @@ _study_run_options = _joined(
     click.option("--jobs", "-j", default=1, show_default=True, help="runs at a time"),
     click.option("--quiet", "-q", is_flag=True, help="no progress"),
 )
-_manner_options = _joined(
+_executor_options = _joined(
     click.option("--executor", default="", help="inline, processes, slurm; default: by --jobs"),
     click.option("--executor-config", type=PATH, help="YAML file of the executor's settings"),
     click.option("--time-limit", help="of a run: 90s, 30m, 2h; one that takes longer has failed"),
+)
+_manner_options = _joined(
+    _executor_options,
     click.option("--detach", is_flag=True, help="submit and leave, with an executor that can"),
 )
 _keep_option = click.option(
@@ -198,7 +201,7 @@ def _session(
 
 
 def _manner(
-    executor: str, executor_config: Path | None, time_limit: str | None, detach: bool
+    executor: str, executor_config: Path | None, time_limit: str | None, detach: bool = False
 ) -> Manner:
     from bench.session import Manner, seconds_of
 
@@ -280,17 +283,19 @@ def _request(flags: dict[str, Any], config: Path | None, pairs: tuple[str, ...])
 
 @app.command()
 @_study_run_options
+@_executor_options
 @_keep_option
 def ablate(**flags: Any) -> int:
     """Train a method whole and with each of its named switches; print the differences."""
-    request, manner = _asked("ablation", **flags)
+    request, carried = _asked("ablation", **flags)
     from bench.ablation import ablate
 
-    return ablate(request, **manner)
+    return ablate(request, **carried)
 
 
 @app.command()
 @_study_run_options
+@_executor_options
 @click.option("--param", "params", multiple=True, help="NAME=VALUE,VALUE,...: repeat for several")
 @click.option("--sequential", is_flag=True, help="keep the best of each before the next is varied")
 @click.option("--grid", is_flag=True, help="all combinations of the values")
@@ -334,15 +339,16 @@ def sensitivity(
             output=flags["output"],
             quiet=flags["quiet"],
         )
-    request, manner = _asked("sensitivity", **flags)
+    request, carried = _asked("sensitivity", **flags)
     from bench.sensitivity import Mode, sweep
 
     mode: Mode = "sequential" if sequential else "grid" if grid else "alone"
-    return sweep(request, params, mode, **manner)
+    return sweep(request, params, mode, **carried)
 
 
 @app.command()
 @_study_run_options
+@_executor_options
 @click.option("--trials", type=click.IntRange(min=1), help="of each method; default: 20")
 @click.option(
     "--timeout",
@@ -384,7 +390,7 @@ def tune(
             "--budget equal takes --trials or --timeout, not both: a slow method would stop at "
             "the time and a fast one at the number of trials"
         )
-    request, manner = _asked("tuning", **flags)
+    request, carried = _asked("tuning", **flags)
     from bench.ledger import JOURNAL, Budget, Law
     from bench.tuning import Plan
     from bench.tuning_report import tune
@@ -392,18 +398,20 @@ def tune(
     law = Law(sampler, pruner, search_seed)  # type: ignore[arg-type]
     n_trials = 20 if trials is None and timeout is None else trials
     how = Plan(law, Budget(n_trials, timeout), shared_search, tune_folds, storage or JOURNAL)
-    return tune(request, how, **manner)
+    return tune(request, how, **carried)
 
 
 def _asked(
     usual_study: str, *, config: Path | None, pairs: tuple[str, ...], **flags: Any
 ) -> tuple[Request, dict[str, Any]]:
     """Build the request of a command whose study is named after it, and how it is carried out."""
-    manner = {key: flags.pop(key) for key in ("jobs", "quiet", "output")}
+    carried = {key: flags.pop(key) for key in ("jobs", "quiet", "output")}
+    names = ("executor", "executor_config", "time_limit")
+    carried["manner"] = _manner(*(flags.pop(name) for name in names))
     request = _request(_fields(**flags), config, pairs)
     if "study" not in request.model_fields_set:
         request = request.model_copy(update={"study": usual_study})
-    return request, manner
+    return request, carried
 
 
 @app.command()

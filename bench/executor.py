@@ -104,6 +104,7 @@ class Executor(ABC):
     config_class: ClassVar[type[Frozen]] = Frozen  # of the settings in --executor-config
     ends_hangs: ClassVar[bool] = True  # whether --time-limit can be kept
     detaches: ClassVar[bool] = False  # whether work goes on without the coordinator
+    searches: ClassVar[bool] = True  # whether it takes tasks that are searches, not runs
 
     def __init__(self, means: Means | None = None):
         self.means = means or Means()

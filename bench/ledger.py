@@ -301,6 +301,17 @@ class Ledger:
         with self.lock.held(), quiet_optuna():
             self._bury(counts=False)
 
+    def end_dead(self, reason: str) -> list[FrozenTrial]:
+        """Fail the trials of processes that were ended for a reason; they are not asked again."""
+        from optuna.trial import TrialState
+
+        with self.lock.held(), quiet_optuna():
+            at_work = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            dead = [trial for trial in at_work if not self._lives(trial)]
+            for trial in dead:
+                self.fail(trial.number, reason)
+        return dead
+
     def _bury(self, *, counts: bool) -> None:
         """Mark the trials of dead processes, and have their parameters asked again.
 

@@ -18,6 +18,7 @@ from bench.errors import BadConfig, BadRequest, unknown
 from bench.layout import Layout
 from bench.report import Drawing
 from bench.request import Request
+from bench.session import PLAIN, Manner
 from bench.spec import Recipe
 from bench.study import plan
 from bench.tables import Table
@@ -33,7 +34,14 @@ DEFAULT = "default"
 
 
 def sweep(
-    request: Request, texts: Sequence[str], mode: Mode, *, jobs: int, quiet: bool, output: str
+    request: Request,
+    texts: Sequence[str],
+    mode: Mode,
+    *,
+    jobs: int,
+    quiet: bool,
+    output: str,
+    manner: Manner = PLAIN,
 ) -> int:
     """Train each method with each value of some settings; return the exit code.
 
@@ -45,12 +53,13 @@ def sweep(
         jobs: runs at a time.
         quiet: show no progress.
         output: format of the tables.
+        manner: how the runs are carried out.
 
     Raises:
         BenchError: an unknown setting, a value out of its range, or a request that cannot be
             carried out.
     """
-    bench = Workbench(request, jobs=jobs, quiet=quiet, output=output)
+    bench = Workbench(request, jobs=jobs, quiet=quiet, output=output, manner=manner)
     parameters = {row: _parameters(texts, row, bench.plugin(row)) for row in request.methods}
     if mode == "sequential" and len(request.datasets) * len(request.protocols) > 1:
         raise BadRequest(

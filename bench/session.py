@@ -33,6 +33,7 @@ class Manner:
     settings: Path | None = None  # YAML file of the executor's
     time_limit: float | None = None  # seconds of a run
     detach: bool = False  # leave once everything is submitted
+    searches: bool = False  # the tasks are searches, not runs
 
     def name(self, jobs: int) -> str:
         """Name the executor; a hang in this process could not be ended."""
@@ -177,6 +178,16 @@ def check_jobs(jobs: int) -> None:
         raise BadRequest(f"--jobs wants a number from 1 on, got {jobs}")
 
 
+def check_executor(jobs: int, manner: Manner, request: Request) -> None:
+    """Refuse an executor that cannot do what is asked of it, or settings that it does not have.
+
+    Raises:
+        UnknownName: there is no such executor.
+        BenchError: says what it cannot do, or which setting is wrong.
+    """
+    _settings(_plugin(manner.name(jobs), manner, request), manner.settings)
+
+
 def _plugin(name: str, manner: Manner, request: Request | None) -> type[Executor]:
     registry = registry_of(*((request.include, request.override) if request else ((), False)))
     plugin: type[Executor] = registry.load("executor", name)
@@ -188,6 +199,11 @@ def _plugin(name: str, manner: Manner, request: Request | None) -> type[Executor
     if manner.detach and not plugin.detaches:
         raise BadRequest(
             f"what the executor {name} carries out ends with this process; leave --detach out"
+        )
+    if manner.searches and not plugin.searches:
+        raise BadRequest(
+            f"the executor {name} carries out runs that are known from the start, which trials are "
+            "not; say --executor processes, on each machine that is to take part in the search"
         )
     return plugin
 

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.attendance import noted
 from bench.errors import BadData, BadRequest, BenchError, GivenUp
-from bench.executor import WORKER_DIED, Executor, Task, value_of
+from bench.executor import TIMED_OUT, Executor, Outcome, Task, value_of
 from bench.ledger import JOURNAL, SEARCHES, Budget, Law, Ledger, seconds_of, shown_storage
 from bench.request import Request, numbers
 from bench.search_space import Configuration, Space, quiet_optuna
-from bench.session import check_jobs, open_executor
-from bench.spec import digest
+from bench.session import PLAIN, Manner, check_executor, check_jobs, open_executor
+from bench.spec import RunSpec, digest
 from bench.store import RunFolder, StudyFolder
 from bench.study import Cell, context_of, plan, registry_of, run_cell
 
@@ -149,19 +149,25 @@ def work(payload: Mapping[str, Any], report: Report) -> None:
 
     Args:
         payload: a search, its budget, and whether to wait for trials that others are at.
-        report: takes the share of the budget that is spent.
+        report: takes the share of the budget that is spent, at the beginning of each run and while
+            others are waited for.
     """
     study = StudyFolder(Path(payload["out"]), payload["study"])
     search = Search.from_json(payload["search"], study, payload["storage"])
     budget = Budget(**payload["budget"])
     default = search.space.default_params()
     prepare = partial(_prepare, search.space, default is not None)
+
+    def tell() -> None:
+        n_finished = len(search.ledger.finished())
+        report(min(1.0, n_finished / budget.n_trials) if budget.n_trials else 0.0)
+
     while not (claim := search.ledger.claim(budget, default or {}, prepare)).is_over:
         if claim.trial is not None:
-            _Attempt(search, claim.trial, claim.prepared).carry_out()
-            if budget.n_trials:
-                report(min(1.0, len(search.ledger.finished()) / budget.n_trials))
+            _Attempt(search, claim.trial, claim.prepared, tell).carry_out()
+            tell()
         elif payload["waits"]:
+            tell()
             time.sleep(POLL_SECONDS)
         else:
             return
@@ -186,6 +192,7 @@ class _Attempt:
     search: Search
     trial: optuna.Trial
     prepared: Configuration | Exception
+    tell: Callable[[], None]  # that another run begins
 
     def carry_out(self) -> None:
         """Train the trial's repeats and tell how it went; a fault of the trial is its result.
@@ -237,7 +244,8 @@ class _Attempt:
         """Train one repeat, or find it in the store; return its validation score."""
         folder = self.search.study.run(cell.spec)
         payload = {"cell": cell.to_json(), "path": str(folder.path), **self.search.context}
-        _await_others(folder)
+        _await_others(folder, self.tell)
+        self.tell()
         if folder.state == "done":
             for row in folder.history():
                 watch(row)
@@ -282,9 +290,10 @@ def _silent(share: float) -> None:
     """Take no notice of a share."""
 
 
-def _await_others(folder: RunFolder) -> None:
+def _await_others(folder: RunFolder, tell: Callable[[], None]) -> None:
     """Wait while another trial of the same settings is at work on the same run."""
     while (status := folder.status())["state"] == "running" and status["pid"] != os.getpid():
+        tell()
         time.sleep(POLL_SECONDS)
 
 
@@ -391,13 +400,43 @@ def carry_out(searches: Sequence[Search], budget: Budget, executor: Executor, n_
         for slot in range(n_slots)
     ]
     while tasks:
-        outcomes = list(executor.run(tasks, fail_fast=False))
-        for outcome in outcomes:
-            if outcome.fault != WORKER_DIED:
-                value_of(outcome)
+        n_begun = _n_begun(searches)
+        died = [each for each in map(_told(searches), executor.run(tasks, fail_fast=False)) if each]
         tasks = [
             _task(each, budget, 0, waits=True) for each in searches if not is_over(each, budget)
         ]
+        if tasks and died and _n_begun(searches) == n_begun:
+            raise BenchError(f"no trial could be begun: {died[0]}")
+
+
+def _told(searches: Sequence[Search]) -> Callable[[Outcome], str]:
+    """Make what takes how a task ended, and returns why its worker died; empty: it did not."""
+    by_name = {search.name: search for search in searches}
+
+    def told(outcome: Outcome) -> str:
+        if not outcome.unmarked:
+            value_of(outcome)
+        if outcome.fault == TIMED_OUT:
+            _end_late(by_name[outcome.name.rpartition("#")[0]], outcome.error)
+        return outcome.error
+
+    return told
+
+
+def _end_late(search: Search, reason: str) -> None:
+    """Write down that a trial and its run took too long, which their process no longer can."""
+    for trial in search.ledger.end_dead(reason):
+        for name in trial.user_attrs.get("runs", []):
+            folder = search.study.run_named(name)
+            if folder.has_spec() and folder.state != "done":
+                folder.begin(RunSpec(**folder.spec()), {})
+                folder.fail(reason, "")
+
+
+def _n_begun(searches: Sequence[Search]) -> int:
+    """Count the trials that a process has ever taken."""
+    every = (trial.state.name for search in searches for trial in search.ledger.trials())
+    return sum(state != "WAITING" for state in every)
 
 
 def is_over(search: Search, budget: Budget) -> bool:
@@ -419,7 +458,7 @@ def _task(search: Search, budget: Budget, slot: int, *, waits: bool) -> Task:
 
 
 def carry_out_plan(
-    request: Request, how: Plan, *, jobs: int, quiet: bool
+    request: Request, how: Plan, *, jobs: int, quiet: bool, manner: Manner = PLAIN
 ) -> list[Search | Refused]:
     """Make the searches of a request and carry them out, each until its budget is spent.
 
@@ -428,6 +467,8 @@ def carry_out_plan(
             carried out; nothing is trained then.
     """
     check_jobs(jobs)
+    manner = replace(manner, searches=True)
+    check_executor(jobs, manner, request)
     planned = list(how.searches(request))
     searches = [each for each in planned if isinstance(each, Search)]
     for each in searches:
@@ -438,7 +479,10 @@ def carry_out_plan(
     if not all(is_over(each, how.budget) for each in searches):
         try:
             study = StudyFolder(Path(request.out), request.study)
-            with noted(study), open_executor(jobs, quiet=quiet) as executor:
+            with (
+                noted(study),
+                open_executor(jobs, quiet=quiet, manner=manner, request=request) as executor,
+            ):
                 carry_out(searches, how.budget, executor, jobs)
         except KeyboardInterrupt:
             for each in searches:

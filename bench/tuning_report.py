@@ -13,6 +13,7 @@ from bench.captions import SELECTION
 from bench.reporting import check_format, print_built
 from bench.request import Request
 from bench.search_results import SearchResult, by_table, value_of
+from bench.session import PLAIN, Manner
 from bench.spec import Tuned
 from bench.store import StudyFolder, atomic_write
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
@@ -33,7 +34,9 @@ SCOPES: Mapping[Scope, str] = {
 }
 
 
-def tune(request: Request, how: Plan, *, jobs: int, quiet: bool, output: str) -> int:
+def tune(
+    request: Request, how: Plan, *, jobs: int, quiet: bool, output: str, manner: Manner = PLAIN
+) -> int:
     """Search; print tables, write figures and the best configurations; return the exit code.
 
     Raises:
@@ -41,7 +44,7 @@ def tune(request: Request, how: Plan, *, jobs: int, quiet: bool, output: str) ->
             carried out; nothing is trained then.
     """
     check_format(output)
-    planned = carry_out_plan(request, how, jobs=jobs, quiet=quiet)
+    planned = carry_out_plan(request, how, jobs=jobs, quiet=quiet, manner=manner)
     return print_searches(planned, request, output, quiet=quiet)
 
 

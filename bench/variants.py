@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.attendance import noted
+from bench.executor import Executor
 from bench.layout import Layout
 from bench.report import Drawing, ReportOptions
 from bench.reporting import check_format, identity_of, print_built, tables_of
 from bench.request import Request, merge
 from bench.results import RunResult, load_results
-from bench.session import check_jobs, open_executor, plan_in
+from bench.session import PLAIN, Manner, check_jobs, open_executor, plan_in
 from bench.store import StudyFolder
 from bench.study import carry_out_together, registry_of, stored_answer
 from bench.tables import Table
@@ -130,13 +132,22 @@ Shown = tuple[list[Table], list[Drawing]]
 class Workbench:
     """Carries variants out in one study, and prints and draws what came of them."""
 
-    def __init__(self, request: Request, *, jobs: int, quiet: bool, output: str):
+    def __init__(
+        self,
+        request: Request,
+        *,
+        jobs: int,
+        quiet: bool,
+        output: str,
+        manner: Manner = PLAIN,
+    ):
         check_jobs(jobs)
         check_format(output)
         self.request = request
         self.folder = StudyFolder(Path(request.out), request.study)
         self.registry = registry_of(request.include, request.override)
         self.jobs = jobs
+        self.manner = manner
         self.quiet = quiet
         self.output = output
         self.n_trained = self.n_failed = 0
@@ -161,7 +172,7 @@ class Workbench:
         names = {i: answer.folders for i, answer in found.items() if answer}
         layouts = [answer.layouts for answer in found.values() if answer]
         if len(names) < len(requests):
-            with noted(self.folder), open_executor(self.jobs, quiet=self.quiet) as executor:
+            with noted(self.folder), self._executor() as executor:
                 planned = {
                     i: plan_in(executor, r) for i, r in enumerate(requests) if i not in names
                 }
@@ -175,6 +186,9 @@ class Workbench:
         every = tuple(names[i] for i in range(len(requests)))
         named = tuple(zip(variants, every, strict=True))
         return Done(self.folder, named, layouts[0], self.request.budget)
+
+    def _executor(self) -> AbstractContextManager[Executor]:
+        return open_executor(self.jobs, quiet=self.quiet, manner=self.manner, request=self.request)
 
     def request_of(self, row: str, variant: Variant) -> Request:
         """Return what is asked of one variant."""

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import bench
+from bench.cluster import bundles_of
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import included
 from tests.slurm_cluster import Cluster, slurm_cluster, why_not
@@ -116,3 +117,27 @@ def test_ten_cells_on_slurm_end_in_the_right_state(cluster: Cluster, tmp_path: P
     assert max(n_running) <= 2
     assert "explodes [a] | failed" in " ".join(said.split())
     assert not [*tmp_path.rglob("running.json"), *tmp_path.rglob("*.tmp*")]
+
+
+@pytest.mark.slow
+def test_the_variants_of_a_sweep_are_carried_out_on_slurm(cluster: Cluster, tmp_path: Path) -> None:
+    config = tmp_path / "cluster.yaml"
+    config.write_text(yaml.safe_dump({"at_once": 2, "poll_seconds": 0.5, "time": 30}))
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "bench", "sensitivity", "-m", "elementwise-sum", "--param",
+            "reduce=mean", "--folds", "0", "--set", "recipe.epochs=1", "--device", "cpu", "--quiet",
+            "--executor", "slurm", "--executor-config", str(config), "--out", str(tmp_path),
+        ],
+        cwd=ROOT,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )  # fmt: skip
+    assert "sensitivity to reduce" in done.stdout
+    study = StudyFolder(tmp_path, "sensitivity")
+    submitted = [cell for bundle in bundles_of(study) for cell in bundle.cells]
+    assert sorted(submitted) == [run.path.name for run in study.runs()]
+    assert [run.state for run in study.runs()] == ["done"] * 2

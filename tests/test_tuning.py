@@ -279,6 +279,36 @@ def test_parameters_that_kill_their_worker_are_given_up_in_the_end(
         assert trial.user_attrs["reason"].endswith("ended, the 3. time; not asked again")
 
 
+@pytest.mark.slow
+def test_a_trial_that_hangs_is_ended_at_the_time_limit_and_not_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BENCH_TOY_SPACE", "hangs")
+    asked = ("tune", *ONE_FOLD, "--trials", "3", "--sampler", "random", "--time-limit", "20s")
+    assert call(*asked) == 0
+    result = the_search()
+    late = [each for each in result.trials if each.params["fault"] == "hangs"]
+    assert len(result.trials) == 3
+    assert late
+    assert result.n_killed == 0
+    reason = "it took longer than the time limit of 20 seconds and was ended"
+    for trial in late:
+        assert trial.user_attrs["reason"] == reason
+        (name,) = trial.user_attrs["runs"]
+        run = result.search.study.run_named(name)
+        assert (run.state, run.reason()) == ("failed", reason)
+
+
+@pytest.mark.slow
+def test_a_search_whose_workers_die_before_any_trial_ends_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BENCH_TOY_SPACE", "stillborn")
+    assert call("tune", *ONE_FOLD, "--trials", "2", "--executor", "processes") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "no trial could be begun: the worker process ended by signal SIGKILL" in last
+
+
 @pytest.mark.parametrize(
     ("space", "arguments", "said"),
     [
@@ -292,6 +322,11 @@ def test_parameters_that_kill_their_worker_are_given_up_in_the_end(
         ("sound", ("--tune-folds", "all"), "--tune-folds wants numbers"),
         ("sound", ("--timeout", "9", "--trials", "9", "--budget", "equal"), "not both"),
         ("sound", ("--storage", "nowhere://x"), "cannot be opened"),
+        ("sound", ("--executor", "slurm"), "trials are not; say --executor processes"),
+        ("sound", ("--executor", "slrum"), "did you mean slurm?"),
+        ("sound", ("--executor", "inline", "--time-limit", "9s"), "leave --time-limit out"),
+        ("sound", ("--time-limit", "soon"), "wants a time such as 90s"),
+        ("sound", ("--executor-config", "nowhere.yaml"), "nowhere.yaml"),
     ],
 )
 def test_a_wrong_search_is_one_line_and_trains_nothing(

@@ -73,6 +73,20 @@ def test_an_ablation_draws_avg_and_every_column() -> None:
     assert (shown["mean"] <= shown["high"]).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "asked", [("ablate",), ("sensitivity", "--param", "reduce=mean"), ("tune", "--trials", "1")]
+)
+def test_variants_and_searches_take_an_executor_and_a_time_limit(asked: tuple[str, ...]) -> None:
+    manner = ("--executor", "processes", "--time-limit", "5m")
+    method = ("-m", "elementwise-sum", "--folds", "0")
+    assert call(*asked, *method, *SMALL, *manner, "--study", "there") == 0
+    assert call(*asked, *method, *SMALL, "--executor", "inline", "--study", "here") == 0
+    names = [run.path.name for run in runs("there")]
+    assert names == [run.path.name for run in runs("here")]
+    assert {run.state for run in runs("there")} == {"done"}
+
+
 def test_settings_are_varied_one_at_a_time_around_the_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -123,6 +137,15 @@ def test_values_are_numbers_words_and_lists() -> None:
     [
         (("ablate", "-m", "concat-specialist"), "names no ablation"),
         (("ablate", "-m", "conact"), "did you mean concat?"),
+        (("ablate", "-m", "concat", "--executor", "slrum"), "did you mean slurm?"),
+        (
+            ("ablate", "-m", "concat", "--executor", "inline", "--time-limit", "9s"),
+            "leave --time-limit out",
+        ),
+        (
+            ("sensitivity", "-m", "concat", "--param", "p_drop=0", "--time-limit", "0"),
+            "wants a time such as 90s",
+        ),
         (("sensitivity", "-m", "concat"), "nothing is varied"),
         (("sensitivity", "-m", "concat", "--param", "p_dorp=0"), "did you mean p_drop?"),
         (("sensitivity", "-m", "concat", "--param", "p_drop=0,2"), "less than 1"),

@@ -46,6 +46,7 @@ class _Slot:
     gpu: Gpu | None = None
     task: Task | None = None
     started: float = 0.0
+    run_started: float = 0.0  # the run at hand, of the many that a search has
     n_oom_kills: int = 0  # of this machine, when the task began
 
 
@@ -122,6 +123,7 @@ class Processes(Executor):
     def _give(self, slot: _Slot, task: Task) -> None:
         """Hand a task to an idle worker, or to a new one if it ended while it waited."""
         slot.task, slot.started, slot.n_oom_kills = task, time.monotonic(), _n_oom_kills()
+        slot.run_started = slot.started
         if slot.gpu and uses_gpu(task):
             slot.gpu.give(task)
         try:
@@ -140,6 +142,8 @@ class Processes(Executor):
             self._replace(slot)
         if kind == "share":
             self.listener.advanced(slot.task.name, value)
+            if slot.task.kind == "search":  # which says so at the beginning of each run
+                slot.run_started = time.monotonic()
             return self._end_if_late(slot)
         assert isinstance(value, Outcome)
         return value
@@ -147,7 +151,7 @@ class Processes(Executor):
     def _end_if_late(self, slot: _Slot) -> Outcome | None:
         """End the worker of a run that exceeds the time limit."""
         limit = self.means.time_limit
-        if slot.task is None or limit is None or time.monotonic() - slot.started < limit:
+        if slot.task is None or limit is None or time.monotonic() - slot.run_started < limit:
             return None
         slot.process.kill()
         slot.process.join()

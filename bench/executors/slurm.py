@@ -90,6 +90,7 @@ class Slurm(Executor):
     config_class = SlurmConfig
     detaches = True
     ends_hangs = False  # a job's own limit does, and requeues what it ends
+    searches = False  # a task is a cell here: queue and store are asked for it by its name
 
     def __init__(self, means: Means | None = None):
         super().__init__(means)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -20,7 +21,7 @@ from .gated_sum import GatedSum, GatedSumConfig
 class TunableConfig(GatedSumConfig):
     """What a search may ask for."""
 
-    fault: Literal["none", "nan", "raises", "dies"] = "none"
+    fault: Literal["none", "nan", "raises", "dies", "hangs"] = "none"
     pause: float = Field(0.0, ge=0, description="seconds at the start of each epoch")
 
 
@@ -37,16 +38,18 @@ class Tunable(GatedSum):
         space = os.environ.get("BENCH_TOY_SPACE", "sound")
         if space == "contradictory":
             return {"p_drop": trial.suggest_float("p_drop", 0.5, 0.1)}
+        if space == "stillborn" and multiprocessing.parent_process():
+            os.kill(os.getpid(), signal.SIGKILL)
         if space == "refused":
             return {"p_drop": trial.suggest_float("p_drop", 2.0, 3.0)}
         found = {"p_drop": trial.suggest_float("p_drop", 0.0, 0.9)}
-        if space != "sound":
+        if space not in ("sound", "stillborn"):
             found["fault"] = trial.suggest_categorical("fault", ["none", *space.split("+")])
         return found
 
     def on_epoch_start(self, progress: Progress) -> None:
-        """Take time, or end the process."""
-        time.sleep(self.config.pause)
+        """Take time, all of it if it hangs, or end the process."""
+        time.sleep(600.0 if self.config.fault == "hangs" else self.config.pause)
         if self.config.fault == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.config.fault == "raises":
