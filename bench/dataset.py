@@ -69,6 +69,20 @@ class DatasetPlugin(ABC):
             BadRequest: files are needed and no folder was given.
         """
 
+    def load_new(self, config: Any, root: Path | None) -> Dataset:
+        """Read cases to predict, whose labels nobody knows; as `load` unless a plugin says more.
+
+        Args:
+            config: an instance of `config_class`.
+            root: as of `load`.
+
+        Raises:
+            BadData: as of `load`.
+            BadRequest: likewise.
+        """
+        dataset: Dataset = self.load(config, root)
+        return dataset
+
     def oddities(self, config: Any, root: Path | None) -> Sequence[str]:
         """Say what is odd in the files and was read all the same; `bench prepare` shows it."""
         return ()

@@ -30,7 +30,6 @@ from bench.runner import (
     Context,
     Material,
     Test,
-    load_dataset,
     load_fitted,
     resolve_device,
     set_threads,
@@ -158,7 +157,8 @@ def _read(spec: RunSpec, cases: NewCases, context: Context) -> Dataset:
     settings = dict(spec.dataset_config) if name == spec.dataset else {}
     plugin = context.registry.load("dataset", name)
     config = checked(plugin.config_class, settings | dict(cases.settings or {}), name)
-    return load_dataset(context, name, config.model_dump(mode="json"))
+    dataset: Dataset = plugin().load_new(config, context.data_root)
+    return dataset
 
 
 def _material(spec: RunSpec, dataset: Dataset, context: Context) -> Material:

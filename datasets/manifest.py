@@ -77,6 +77,11 @@ class OwnData(DatasetPlugin):
         """Read the table and find the files; decode none."""
         return build(self._file(config), root, Choices(config.missing_files, config.size))
 
+    def load_new(self, config: ManifestConfig, root: Path | None) -> Dataset:
+        """Read cases to predict: no label, group, split or fold is read, nor needed."""
+        choices = Choices(config.missing_files, config.size)
+        return build(self._file(config), root, choices, labelled=False)
+
     def oddities(self, config: ManifestConfig, root: Path | None) -> Sequence[str]:
         """Say what is odd in the table and was read all the same."""
         file = self._file(config)

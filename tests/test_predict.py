@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from bench.store import StudyFolder
 from tests.command_line import call, included, snapshot
+from tests.own_data import skin
 
 TRAIN = ("-d", "planted", "--folds", "0", "--no-floor", "--quiet", "--set", "recipe.epochs=1")
 METHODS = ("concat:", "logistic-meanfill")
@@ -161,3 +163,78 @@ def test_an_unfinished_run_has_nothing_to_predict_with(
     failed(StudyFolder(tmp_path, "main").create(), "out of memory")
     assert predict(tmp_path, "concat") == 2
     assert "out of memory" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def skin_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train on one's own lesions, all of which have a label."""
+    root = tmp_path_factory.mktemp("own")
+    asked = ("run", "-d", str(skin(root)), "-m", "logistic-meanfill", "--folds", "0", "--no-floor")
+    assert call(*asked, "--quiet", "--out", str(root / "results")) == 0
+    return root
+
+
+def new_lesions(root: Path, folder: Path, dropped: Sequence[str], blank: Sequence[str]) -> Path:
+    """Write two lesions beside a manifest that is the run's; return it."""
+    table = pd.read_csv(root / "lesions.csv", dtype=str).head(3)
+    table["lesion"] = ["new0", "new1", "new2"]
+    table[[*blank]] = ""
+    table.loc[2, ["picture", "age", "sex", "site"]] = ""
+    folder.mkdir()
+    (folder / "pictures").symlink_to(root / "pictures")
+    table.drop(columns=[*dropped]).to_csv(folder / "lesions.csv", index=False)
+    manifest = folder / "new.yaml"
+    manifest.write_text((root / "skin.yaml").read_text() + "allow_outside: true\n")
+    return manifest
+
+
+@pytest.mark.parametrize(
+    ("dropped", "blank", "without"),
+    [
+        ((), ("diagnosis",), ""),
+        (("diagnosis",), (), ""),
+        (("diagnosis", "patient"), (), ""),
+        (("diagnosis", "patient"), (), "label: diagnosis\ngroup: patient\n"),
+    ],
+)
+def test_cases_of_ones_own_are_predicted_without_labels(
+    skin_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    dropped: Sequence[str],
+    blank: Sequence[str],
+    without: str,
+) -> None:
+    manifest = new_lesions(skin_root, tmp_path / "new", dropped, blank)
+    text = manifest.read_text()
+    assert without in text
+    manifest.write_text(text.replace(without, ""))
+    assert predict(skin_root / "results", "logistic", "--data", str(manifest)) == 0
+    _, frame = parsed(capsys.readouterr().out)
+    assert frame["case"].tolist() == ["new0", "new1", "new2"]
+    assert frame["predicted"].tolist()[2] == ""
+    assert set(frame["predicted"][:2]) <= {"benign", "malignant"}
+
+
+@pytest.mark.parametrize(
+    ("dropped", "blank", "without", "said"),
+    [
+        ((), ("diagnosis",), "", "line 2: diagnosis is blank; it must be filled, in a run (3 such"),
+        (("diagnosis",), (), "", "line 3: label: no column of lesions.csv is named 'diagnosis'"),
+        ((), (), "label: diagnosis\n", "the key 'label' is missing; add label: ..."),
+    ],
+)
+def test_a_run_needs_the_labels_that_a_prediction_does_not(
+    skin_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    dropped: Sequence[str],
+    blank: Sequence[str],
+    without: str,
+    said: str,
+) -> None:
+    manifest = new_lesions(skin_root, tmp_path / "new", dropped, blank)
+    manifest.write_text(manifest.read_text().replace(without, ""))
+    assert call("run", "-m", "concat", "-d", str(manifest), "--out", str(tmp_path)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line

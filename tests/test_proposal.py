@@ -41,7 +41,7 @@ def test_what_is_proposed_can_be_loaded(
     data = load(path)
     assert path.name == "study.yaml"
     assert set(data.modality_names) == modalities
-    assert read_manifest(path).manifest.label.column == label
+    assert read_manifest(path).label.column == label
     assert data.available[:, 0].all()
     assert len(data.classes) == 2
 

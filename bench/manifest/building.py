@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +54,33 @@ class _Source:
     columns: tuple[str, ...] = ()  # of the table, that are its attributes
 
 
-def build(file: ManifestFile, data_root: Path | None, choices: Choices | None = None) -> Dataset:
+@dataclass(frozen=True)
+class _Known:
+    """What training and testing must know of the cases."""
+
+    classes: tuple[str, ...]
+    label: np.ndarray  # (N,) int64; -1: not told
+    group: np.ndarray  # (N,) str
+    folds: Mapping[int, np.ndarray] = field(default_factory=dict)
+    parts: np.ndarray | None = None
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def build(
+    file: ManifestFile,
+    data_root: Path | None,
+    choices: Choices | None = None,
+    *,
+    labelled: bool = True,
+) -> Dataset:
     """Read the table and find the files; decode no picture and no volume.
 
     Args:
         file: the manifest.
         data_root: the folder that the user gave; None: that of the manifest.
         choices: what is to differ from the manifest.
+        labelled: False for cases to predict, which need no label, group, split, fold or subgroup
+            and may lack everything; no such column is read.
 
     Raises:
         BadData: a file, column or cell is not what the manifest promises; it is named.
@@ -68,30 +88,42 @@ def build(file: ManifestFile, data_root: Path | None, choices: Choices | None = 
     """
     choices = choices or Choices()
     root, table = find_table(file, data_root)
-    sheet = open_sheet(file, table)
-    classes, label = columns.labels(sheet)
-    folds, parts = columns.folds(sheet), columns.parts(sheet)
+    sheet = open_sheet(file, table, labelled=labelled)
+    known = _known(sheet) if labelled else _Known((), np.full(len(sheet.rows), -1), sheet.cases)
     sources = [
         _source(sheet, name, said, root, choices) for name, said in file.manifest.modalities.items()
     ]
     columns.check_inputs(sheet, {each.modality.name: each.columns for each in sources})
     available = np.stack([each.present for each in sources], axis=1)
-    _check_not_empty(sheet, available)
+    if labelled:
+        _check_not_empty(sheet, available)
     files = tuple(path for each in sources for path in each.files)
     return Dataset(
         name=file.name,
         modalities=tuple(each.modality for each in sources),
-        classes=classes,
+        classes=known.classes,
         cases=sheet.cases,
-        label=label,
-        group=columns.groups(sheet),
+        label=known.label,
+        group=known.group,
         content={each.modality.name: each.content for each in sources},
         available=available,
         fingerprint=_fingerprint(file.manifest, table, files, root),
-        folds=folds,
-        parts=parts,
-        columns=columns.subgroups(sheet),
+        folds=known.folds,
+        parts=known.parts,
+        columns=known.columns,
         files=(file.path, table, *files),
+    )
+
+
+def _known(sheet: Sheet) -> _Known:
+    classes, label = columns.labels(sheet)
+    return _Known(
+        classes,
+        label,
+        columns.groups(sheet),
+        columns.folds(sheet),
+        columns.parts(sheet),
+        columns.subgroups(sheet),
     )
 
 

@@ -48,7 +48,7 @@ def labels(sheet: Sheet) -> tuple[tuple[str, ...], np.ndarray]:
     Raises:
         BadData: a cell that means no class, fewer than two classes, or one without a second group.
     """
-    said = sheet.file.manifest.label
+    said = sheet.file.label
     column = sheet.rows[said.column]
     cells = column.map(lambda cell: said.words.get(cell, cell))
     classes = said.classes or tuple(sorted(set(cells), key=_in_order))
@@ -255,7 +255,7 @@ def check_inputs(sheet: Sheet, used: Mapping[str, Sequence[str]]) -> None:
     """
     manifest = sheet.file.manifest
     roles = {
-        manifest.label.column: "the label",
+        manifest.label.column if manifest.label else "": "the label",
         manifest.case: "the name of the case",
         manifest.split: "the split",
         manifest.folds: "the folds",

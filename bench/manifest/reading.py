@@ -51,6 +51,17 @@ class ManifestFile:
         """The dataset's name."""
         return self.manifest.name or _name_of(self.path)
 
+    @property
+    def label(self) -> LabelColumn:
+        """Where the label stands.
+
+        Raises:
+            BadConfig: the file does not say.
+        """
+        if self.manifest.label is None:
+            raise BadConfig(f"{self.at()}: the key 'label' is missing; add label: ...")
+        return self.manifest.label
+
     def at(self, *keys: str) -> str:
         """Say where a key stands: `study.yaml, line 7: modalities.photo.image`."""
         return _place(self.path, self.root, keys)

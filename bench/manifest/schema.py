@@ -195,7 +195,7 @@ class Manifest(Frozen):
         "", description="empty: UTF-8, or UTF-16 that says so"
     )
     case: str = Field(description="column that names each case")
-    label: LabelColumn
+    label: LabelColumn | None = Field(None, description="needed but for cases to predict")
     group: str = Field("", description="column whose cases never part (patient)")
     split: str = Field("", description="column of train, valid and test")
     folds: str = Field("", description="column of fold numbers, from 0 or 1")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.dataset import filled, read_sheet, read_table, read_text, unique_names
+from bench.dataset import bad_cell, read_sheet, read_table, read_text, unique_names
 from bench.errors import BadData, unknown
 from bench.manifest.reading import ManifestFile
 
@@ -57,8 +57,13 @@ class Sheet:
         return self.rows[name].isna().to_numpy()
 
 
-def open_sheet(file: ManifestFile, path: Path) -> Sheet:
+def open_sheet(file: ManifestFile, path: Path, *, labelled: bool = True) -> Sheet:
     """Read the table, leave out what is to be left out, and check that every case has one name.
+
+    Args:
+        file: the manifest.
+        path: of the table.
+        labelled: every case has a label; otherwise nothing of labels is read or left out.
 
     Raises:
         BadData: the table cannot be read, has no case or label column, no case is left, or a case
@@ -67,16 +72,38 @@ def open_sheet(file: ManifestFile, path: Path) -> Sheet:
     manifest = file.manifest
     rows = _read(file, path)
     sheet = Sheet(file, path, rows)
-    label = sheet.column(manifest.label.column, "label")
+    kept = _kept(sheet) if labelled else np.ones(len(rows), dtype=bool)
     sheet.column(manifest.case, "case")
     absent = rows.isin(manifest.missing_values)
-    kept = ~label.fillna("").isin(manifest.label.leave_out).to_numpy()
     sheet = replace(sheet, rows=rows.mask(absent)[kept], n_left_out=int((~kept).sum()))
     if not len(sheet.rows):
         raise BadData(f"{file.at('label')}: leave_out leaves no case of {path.name}")
     unique_names(sheet.column(manifest.case), source=sheet.source)
-    filled(sheet.column(manifest.label.column), source=sheet.source)
+    if labelled:
+        _check_labels(sheet)
     return sheet
+
+
+def _kept(sheet: Sheet) -> np.ndarray:
+    """Say which rows the label does not leave out: (n,) bool."""
+    said = sheet.file.label
+    return ~sheet.column(said.column, "label").fillna("").isin(said.leave_out).to_numpy()
+
+
+def _check_labels(sheet: Sheet) -> None:
+    """Refuse a case without a label.
+
+    Raises:
+        BadData: names the line, and what can be done about it.
+    """
+    column = sheet.rows[sheet.file.label.column]
+    blank = column.isna().to_numpy()
+    if blank.any():
+        wanted = (
+            f"filled, in a run ({int(blank.sum())} such cases): leave them out with "
+            "label.leave_out: [''], or give them to `bench predict`"
+        )
+        raise bad_cell(column, int(blank.argmax()), wanted, source=sheet.source)
 
 
 def _read(file: ManifestFile, path: Path) -> pd.DataFrame:
@@ -141,7 +168,7 @@ def _padded(sheet: Sheet, delimiter: str, encoding: str) -> Iterator[str]:
     text = read_text(sheet.path, encoding)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     records = [(reader.line_num, row) for row in reader if row]
-    column = sheet.file.manifest.label.column
+    column = sheet.file.label.column
     place = [cell.strip() for cell in records[0][1]].index(column)
     lines = [line for line, row in records[1:] if row[place] != row[place].strip()]
     if lines:
