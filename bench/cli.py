@@ -134,6 +134,7 @@ _executor_options = _joined(
     click.option("--executor", default="", help="inline, processes, slurm; default: by --jobs"),
     click.option("--executor-config", type=PATH, help="YAML file of the executor's settings"),
     click.option("--time-limit", help="of a run: 90s, 30m, 2h; one that takes longer has failed"),
+    click.option("--verbose", "-v", is_flag=True, help="a line for every run that ends"),
 )
 _manner_options = _joined(
     _executor_options,
@@ -187,25 +188,23 @@ def _session(
     jobs: int,
     quiet: bool,
     output: str,
-    executor: str = "",
-    executor_config: Path | None = None,
-    time_limit: str | None = None,
-    detach: bool = False,
     **flags: Any,
 ) -> Session:
+    manner = _manner(flags)
     request = _request(_fields(**flags), config, pairs)
     from bench.session import Session
 
-    manner = _manner(executor, executor_config, time_limit, detach)
     return Session(request, jobs=jobs, quiet=quiet, output=output, manner=manner)
 
 
-def _manner(
-    executor: str, executor_config: Path | None, time_limit: str | None, detach: bool = False
-) -> Manner:
+def _manner(flags: dict[str, Any]) -> Manner:
+    """Take out of the flags how runs are carried out; a command need not have all of them."""
     from bench.session import Manner, seconds_of
 
-    return Manner(executor, executor_config, seconds_of(time_limit), detach)
+    limit = seconds_of(flags.pop("time_limit", None))
+    settings = flags.pop("executor_config", None)
+    rest = {name: flags.pop(name) for name in ("executor", "detach", "verbose") if name in flags}
+    return Manner(settings=settings, time_limit=limit, **rest)
 
 
 def _fields(
@@ -406,8 +405,7 @@ def _asked(
 ) -> tuple[Request, dict[str, Any]]:
     """Build the request of a command whose study is named after it, and how it is carried out."""
     carried = {key: flags.pop(key) for key in ("jobs", "quiet", "output")}
-    names = ("executor", "executor_config", "time_limit")
-    carried["manner"] = _manner(*(flags.pop(name) for name in names))
+    carried["manner"] = _manner(flags)
     request = _request(_fields(**flags), config, pairs)
     if "study" not in request.model_fields_set:
         request = request.model_copy(update={"study": usual_study})
@@ -572,7 +570,7 @@ def retry(
 
     if not failed:
         raise BadRequest("say what to retry: --failed; `bench run` does what was never finished")
-    return retry_failed(_study(out, study), jobs=jobs, quiet=quiet, manner=_manner(**flags))
+    return retry_failed(_study(out, study), jobs=jobs, quiet=quiet, manner=_manner(flags))
 
 
 @app.command()

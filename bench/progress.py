@@ -94,7 +94,7 @@ def _line(outcome: Outcome, seconds: float, *, verbose: bool) -> str:
     if outcome.error:
         return f"failed: {outcome.name}: {outcome.error}"
     took = f", {seconds:.1f} s" if seconds else ""  # on a cluster it is not known
-    return f"done: {outcome.name}{took}" if verbose else ""
+    return f"ended: {outcome.name}{took}" if verbose else ""
 
 
 def listener(*, quiet: bool, verbose: bool = False) -> Bar | Lines:

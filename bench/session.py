@@ -33,6 +33,7 @@ class Manner:
     settings: Path | None = None  # YAML file of the executor's
     time_limit: float | None = None  # seconds of a run
     detach: bool = False  # leave once everything is submitted
+    verbose: bool = False  # say on stderr how every run ended
     searches: bool = False  # the tasks are searches, not runs
 
     def name(self, jobs: int) -> str:
@@ -255,7 +256,7 @@ def open_executor(
         BadRequest: it cannot do what is asked of it.
     """
     plugin = _plugin(manner.name(jobs), manner, request)
-    bar = listener(quiet=quiet)
+    bar = listener(quiet=quiet, verbose=manner.verbose)
     place = Path(request.out, request.study) if request else Means().place
     settings = _settings(plugin, manner.settings)
     executor = plugin(Means(jobs, bar, place, settings, manner.time_limit, manner.detach))

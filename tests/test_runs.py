@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,17 @@ def test_a_condition_that_no_case_serves_is_a_dash_and_others_can_follow(
     for folder in runs().values():
         assert folder.status()["conditions"] == ["0", "1", "2", "01", "02", "12", "012"]
         assert set(folder.predictions()["condition"]) == {"1", "2", "12"}
+
+
+def test_verbose_says_of_every_run_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["run", *included("explodes"), "-m", "pattern-only", "-m", "explodes", *ALONE]
+    assert call(*asked, "--verbose") == 1
+    out, err = capsys.readouterr()
+    said = [line.partition(" ") for line in err.splitlines() if line.startswith(("ended", "fail"))]
+    assert [kind for kind, _, _ in said] == ["ended:", "failed:"]
+    assert all("-wdbc-complete-f0s0-" in rest for _, _, rest in said)
+    assert re.search(r", \d+\.\d s$", said[0][2])
+    assert "explodes" in out
 
 
 def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(
