@@ -22,7 +22,7 @@ from bench.manifest.files import (
     path_inside,
 )
 from bench.manifest.reading import ManifestFile
-from bench.manifest.reports import report
+from bench.manifest.reports import report, report_vectors
 from bench.manifest.schema import (
     ImageColumn,
     Manifest,
@@ -157,6 +157,9 @@ def _source(sheet: Sheet, name: str, said: object, root: Path, choices: Choices)
         return _volumes(sheet, name, said, root, choices)
     if isinstance(said, VectorColumns):
         return _vector(sheet, name, said)
+    if isinstance(said, ReportColumn) and said.cls:
+        vectors, files = report_vectors(sheet, said, root, "modalities", name)
+        return _vectors(name, vectors, (said.report,), files)
     if isinstance(said, ReportColumn):
         read, files = report(sheet, said, root, "modalities", name)
         return _table(name, read, (said.report,), files)
@@ -194,12 +197,15 @@ def _vector(sheet: Sheet, name: str, said: VectorColumns) -> _Source:
     keys = ("modalities", name, "vector")
     names = [each for pattern in said.vector for each in columns.matching(sheet, pattern, *keys)]
     names = list(dict.fromkeys(names))
-    values = columns.vectors(sheet, names)
+    return _vectors(name, columns.vectors(sheet, names), tuple(names))
+
+
+def _vectors(
+    name: str, values: np.ndarray, used: tuple[str, ...], files: tuple[Path, ...] = ()
+) -> _Source:
     present = ~np.isnan(values).any(axis=1)
     content = np.where(present[:, None], values, np.float32(0))
-    return _Source(
-        Modality(name, "vector", width=len(names)), content, present, columns=tuple(names)
-    )
+    return _Source(Modality(name, "vector", width=values.shape[1]), content, present, files, used)
 
 
 def _table(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import Attribute
-from bench.errors import BadData
+from bench.errors import BadConfig, BadData
 from bench.free_text import attributes_of, checked_rules, with_corrections
 from bench.manifest.columns import Table
 from bench.manifest.files import path_inside
@@ -70,6 +70,49 @@ def texts_of(sheet: Sheet, said: ReportColumn, *keys: str) -> list[str | None]:
     """Return the text of each case (N,), None where it is blank."""
     column = sheet.column(said.report, *keys, "report")
     return [cell if isinstance(cell, str) else None for cell in column]
+
+
+def report_vectors(
+    sheet: Sheet, said: ReportColumn, root: Path, *keys: str
+) -> tuple[np.ndarray, tuple[Path, ...]]:
+    """Return the [CLS] vector of each whole report, and the files of the model that read it.
+
+    Each distinct text is read once and kept in the cache. Nothing is fitted, so that a report which
+    training never saw is read like any other.
+
+    Args:
+        sheet: the table.
+        said: the column and the model.
+        root: the data root; a model's folder may be named from there.
+        keys: where the manifest says it.
+
+    Returns:
+        (N, C) float32, NaN where the report is blank; C is the width of the model.
+
+    Raises:
+        BadData: the column is not there, or blank in every row.
+        BadConfig: the model cannot be had, or has no [CLS].
+    """
+    from bench.encoders.language import sentence_features
+    from bench.spec import EncoderConfig
+
+    texts = texts_of(sheet, said, *keys)
+    there = [place for place, text in enumerate(texts) if text is not None]
+    if not there:
+        raise BadData(f"{sheet.file.at(*keys, 'report')}: column {said.report} is all blank")
+    folder = root / os.path.expanduser(said.cls)
+    config = EncoderConfig(text="cls", text_model=str(folder) if folder.is_dir() else said.cls)
+    try:
+        read = sentence_features([texts[place] or "" for place in there], config)
+    except BadConfig as error:
+        reason = str(error.__cause__ or error).removeprefix(f"encoder.text_model={folder} ")
+        raise BadConfig(
+            f"{sheet.file.at(*keys, 'cls')}: {said.cls} gives no vector of a report ({reason}); "
+            "name a folder or hub id of a model like BERT"
+        ) from error
+    vectors = np.full((len(texts), read[0].shape[1]), np.nan, np.float32)
+    vectors[there] = np.concatenate([each.numpy() for each in read])
+    return vectors, _model_files(str(folder) if folder.is_dir() else "")
 
 
 def _model_files(model: str) -> tuple[Path, ...]:

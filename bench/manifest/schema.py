@@ -124,12 +124,16 @@ class VectorColumns(Frozen):
 
 
 class ReportColumn(Frozen):
-    """A free text: by rules, the attributes that it mentions; without, one value as a whole."""
+    """A free text: by rules, the attributes that it mentions; without, one value as a whole.
+
+    With `cls` it is a vector: what a frozen language model makes of the whole text.
+    """
 
     report: str
     rules: dict[str, Any] = Field({}, description="attributes from free text")
     model: str = Field("", description="folder of an instruction model that reads by the rules")
     corrected: str = Field("", description="table that a person corrected; it wins")
+    cls: str = Field("", description="folder or hub id of a model whose [CLS] is the report")
 
     @field_validator("rules")
     @classmethod
@@ -145,6 +149,8 @@ class ReportColumn(Frozen):
     def _reads_by_rules(self) -> ReportColumn:
         if (self.model or self.corrected) and not self.rules:
             raise ValueError("model and corrected need rules: they name the attributes")
+        if self.cls and self.rules:
+            raise ValueError("cls reads a report as a whole and rules its attributes; give one")
         return self
 
 
