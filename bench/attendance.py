@@ -28,9 +28,9 @@ def noted(study: StudyFolder) -> Iterator[None]:
     """
     made = [path for path in (study.path, *study.path.parents) if not path.exists()]
     name = f"{socket.gethostname()}-{os.getpid()}{SUFFIX}"
-    study.write_json(name, process_mark())
-    _forget_the_dead(study)
     try:
+        study.write_json(name, process_mark())
+        _forget_the_dead(study)
         yield
     finally:
         with suppress(OSError):  # the last: a folder holds something

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -526,7 +529,13 @@ def cache(action: str, kind: str) -> int:
 @app.command()
 @_study_options
 @click.option("--watch", is_flag=True, help="look again and again, until no run is open")
-@click.option("--every", default=5.0, show_default=True, help="seconds between looks")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1, 86400),
+    default=5.0,
+    show_default=True,
+    help="seconds between looks",
+)
 def status(study: str, out: Path, *, watch: bool, every: float) -> int:
     """Say of every run of a study what became of it; reads files, and the queue of Slurm."""
     from bench import standing
@@ -884,8 +893,9 @@ def _study(out: Path, name: str) -> StudyFolder:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line: 0 done, 1 some runs failed, 2 wrong request, 130 interrupted."""
     try:
-        code = app.main(arguments, prog_name="bench", standalone_mode=False)
-        sys.stdout.flush()
+        with _ended_as_by_ctrl_c():
+            code = app.main(arguments, prog_name="bench", standalone_mode=False)
+            sys.stdout.flush()
     except BenchError as error:
         code = _refused(str(error))
     except click.ClickException as error:
@@ -898,6 +908,19 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code or 0)
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Take SIGTERM, by which `bench cancel` and batch systems end a command, for Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may hear one
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _refused(reason: str) -> int:

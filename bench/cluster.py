@@ -7,7 +7,6 @@ can tell what became of a cell: from the record, the store and `squeue`. The acc
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import signal
@@ -65,12 +64,13 @@ def queue() -> dict[str, Job] | None:
     """Return this user's jobs by number, each task of an array by itself; None: no answer."""
     if not has_slurm():
         return None
-    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%r", "--user", getpass.getuser()]
+    user = str(os.getuid())  # a container may know no name for it
+    command = ["squeue", "--noheader", "--array", "--format=%i|%T|%r", "--user", user]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    lines = (line.strip().split("|") for line in done.stdout.splitlines() if line.strip())
+    lines = (line.strip().split("|") for line in done.stdout.splitlines() if line.count("|") == 2)
     return {number: Job(state, reason) for number, state, reason in lines}
 
 

@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import BadRequest
+from bench.errors import BadRequest, Damaged
 from bench.search_space import quiet_optuna
 from bench.seeds import seed_for
 from bench.store import SILENCE_SECONDS, RunFolder, birth, is_alive
@@ -209,15 +209,12 @@ class Ledger:
 
         Raises:
             BadRequest: the database cannot be reached.
+            Damaged: the journal cannot be read as it was written.
         """
         import optuna
-        from optuna.storages.journal import JournalFileBackend
 
         if self.storage_url == JOURNAL:
-            journal = self.folder / f"{self.name}.journal"
-            lock = FileLock(self.folder / f"{self.name}.journal.lock")
-            backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
-            return optuna.storages.JournalStorage(backend)
+            return self._journal()
         try:
             with quiet_optuna():
                 return optuna.storages.get_storage(self.storage_url)
@@ -227,6 +224,21 @@ class Ledger:
                 f"--storage {shown_storage(self.storage_url)!r} cannot be opened: "
                 f"{shown_storage(said)}; name a database, or leave it out for a file"
             ) from None
+
+    def _journal(self) -> optuna.storages.BaseStorage:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+
+        journal = self.folder / f"{self.name}.journal"
+        lock = FileLock(self.folder / f"{self.name}.journal.lock")
+        try:
+            backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
+            return optuna.storages.JournalStorage(backend)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # of a changed line
+            raise Damaged(
+                f"{str(journal)!r} is damaged: {' '.join(str(error).split())[:160]}; delete it to "
+                "have the search made once more, its runs are found in the store"
+            ) from error
 
     @cached_property
     def study(self) -> optuna.Study:

@@ -30,6 +30,7 @@ def cancel_lines(study: StudyFolder) -> Iterator[str]:
     Raises:
         BadRequest: there is no such study, or Slurm refuses.
     """
+    study.runs()  # says so if it is not there
     coordinators, elsewhere = _coordinators(study)
     _end(study, set(coordinators))  # before its jobs, which it would submit once more
     if coordinators:
@@ -53,8 +54,9 @@ def _coordinators(study: StudyFolder) -> tuple[Counter[int], set[str]]:
     """Count the runs at work of each coordinator of this host; name the other hosts at work."""
     here: Counter[int] = Counter()
     elsewhere = set()
-    runs = [run.status() for run in study.runs()]
-    at_work = [mark for mark in runs if mark["state"] == "running" and "job" not in mark]
+    runs = study.runs() if study.exists() else []  # whose planning was ended leaves no folder
+    marks = [run.status() for run in runs]
+    at_work = [mark for mark in marks if mark["state"] == "running" and "job" not in mark]
     for mark in [*at_work, *attending(study)]:
         if mark["host"] == socket.gethostname():
             here[int(mark["coordinator"])] += "state" in mark  # of a run, not of an attendance
@@ -64,8 +66,8 @@ def _coordinators(study: StudyFolder) -> tuple[Counter[int], set[str]]:
 
 
 def _end(study: StudyFolder, coordinators: set[int]) -> None:
-    """Ask as Ctrl-C does, then, where that is ignored as in a background job, tell."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    """Ask them to end, which they do as by Ctrl-C; end whoever has not done so in time."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         for pid in coordinators & _coordinators(study)[0].keys():
             try:
                 os.kill(pid, number)

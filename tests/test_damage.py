@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.errors import Damaged
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call, included
 
@@ -158,3 +159,24 @@ def test_damaged_notes_of_a_study_are_one_line_that_says_what_to_delete(
     before = [run.path_of("status.json").read_bytes() for run in runs]
     assert call("run", *PLUGINS, *STUDY) == 0
     assert [run.path_of("status.json").read_bytes() for run in runs] == before
+
+
+def test_a_damaged_journal_of_a_search_is_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    from bench.ledger import Budget, Law, Ledger
+
+    def ledger() -> Ledger:
+        return Ledger("lr", tmp_path, tmp_path / "runs", Law())
+
+    claim = ledger().claim(Budget(9), {"x": 0.5}, lambda trial, _: trial.suggest_float("x", 0, 1))
+    assert claim.trial is not None
+    journal = tmp_path / "lr.journal"
+    content = journal.read_bytes()
+    for place in range(0, len(content) - 2, 7):
+        journal.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
+        if content[place : place + 1] == b"\n":
+            continue
+        with pytest.raises(Damaged, match=r"lr\.journal' is damaged: .*; delete it to have the"):
+            ledger().trials()
+    journal.write_bytes(content[:-9])  # a line that was being written when the power was cut
+    assert len(ledger().trials()) == 1

@@ -151,10 +151,11 @@ def test_a_study_killed_while_it_notes_its_request_has_begun_nothing(
     assert_it_ends_alike(tmp_path, straight)
 
 
+@pytest.mark.parametrize("at", ["step:interrupt", "step:terminate"])
 def test_an_interrupted_study_says_so_and_goes_on(
-    tmp_path: Path, straight: dict[str, bytes]
+    tmp_path: Path, straight: dict[str, bytes], at: str
 ) -> None:
-    assert study(tmp_path, at="step:interrupt") == 130
+    assert study(tmp_path, at=at) == 130
     assert (tmp_path / "output.txt").read_text().lstrip() == INTERRUPTED
     assert runs(tmp_path)["mortal"].state == "pending"
     assert_it_ends_alike(tmp_path, straight)

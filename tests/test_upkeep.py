@@ -185,18 +185,24 @@ def test_cancel_ends_jobs_and_coordinators(
 def test_a_coordinator_is_noted_from_its_planning_on_and_can_be_cancelled(
     study: StudyFolder,
 ) -> None:
-    waits = "import time; from pathlib import Path\nfrom bench.attendance import noted\n" + (
+    waits = (
+        "import time; from pathlib import Path; from signal import *\n"
+        "from bench.attendance import noted\n"
         "from bench.store import StudyFolder\n"
-        f"with noted(StudyFolder(Path({str(study.root)!r}), 'main')): time.sleep(60)\n"
+        "signal(SIGTERM, default_int_handler)\n"
+        f"with noted(StudyFolder(Path({str(study.root)!r}), 'first')): time.sleep(60)\n"
     )
+    first = StudyFolder(study.root, "first")
     planning = subprocess.Popen([sys.executable, "-c", waits], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 30
-    while not attending(study) and time.monotonic() < deadline:
+    while not attending(first) and time.monotonic() < deadline:
         time.sleep(0.02)
-    said = list(cancel_lines(study))
+    said = list(cancel_lines(first))
     assert planning.wait(10) != 0
     assert said == [f"ended 1 coordinator: {planning.pid} (no run at work here)"]
-    assert list(cancel_lines(study)) == ["nothing is at work"]
+    assert not first.exists()
+    with pytest.raises(BadRequest, match="there is no study 'first'"):
+        list(cancel_lines(first))
 
 
 def test_the_note_of_a_killed_coordinator_says_nothing_and_goes_with_the_next(

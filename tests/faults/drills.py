@@ -289,7 +289,7 @@ DRILLS = (
           checkpoint_is_damaged, 0, "is damaged", "the training goes on from the one before"),
     Drill("a quota is used up", "`ulimit -f`, which the weights exceed", file_limit,
           1, "cannot write", f"a failed row; {AGAIN}"),
-    Drill("the disk is filled by weights", "a file system of 96 kB", full_disk("96k"),
+    Drill("the disk is filled by weights", "a file system of 100 kB", full_disk("100k"),
           1, "no space left on device", "a failed row; with room, the same command repeats it"),
     Drill("the disk is full", "a file system of 12 kB", full_disk("12k"),
           2, "no space left on device", "refused; with room, the same command goes on"),

@@ -2,9 +2,9 @@
 
 The variable BENCH_TOY_SIGNAL says when and to whom: `import:kill` when it is imported, `epoch:kill`
 at the start of the epoch, `step:kill` in its second step, `step:interrupt` as Ctrl-C does to all
-processes of the terminal, `step:kill-parent` to the coordinator, whereafter the method goes on. It
-may also do worse than die: `step:raise` an error, `step:memory` take more than there is,
-`step:hang` go on for ever.
+processes of the terminal, `step:terminate` as a batch system does, `step:kill-parent` to the
+coordinator, whereafter the method goes on. It may also do worse than die: `step:raise` an error,
+`step:memory` take more than there is, `step:hang` go on for ever.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ def send(moment: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "interrupt":
         os.killpg(os.getpgrp(), signal.SIGINT)
+    if what == "terminate":
+        os.kill(os.getpid(), signal.SIGTERM)
     if what == "kill-parent":
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(0.05)  # until it is dead
