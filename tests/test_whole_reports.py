@@ -87,8 +87,8 @@ def test_a_table_as_one_token_reads_its_sentences(manifest: Path, tmp_path: Path
     own = skin(tmp_path / "skin")
     model = f"encoder.text_model={manifest.parent / 'bert'}"
     asked = ("-m", "alignedfusion:fullreport", "--no-floor", "-p", "c-tr+m-te", "--rates", "0,0.5")
-    asked += ("--set", "encoder.text=cls", "--set", model, *RUN, "--out", str(tmp_path / "out"))
-    assert call("run", "-d", str(own), *asked) == 0
+    settings = ("--set", "encoder.text=cls", "--set", model, *RUN, "--out", str(tmp_path / "out"))
+    assert call("run", "-d", str(own), *asked, *settings) == 0
     (run,) = StudyFolder(tmp_path / "out", "main").runs()
     by_rate = run.predictions().pivot(index="case", columns="condition", values="p_0")
     assert (by_rate.iloc[:, 0] != by_rate.iloc[:, 1]).any()
