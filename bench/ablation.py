@@ -72,7 +72,7 @@ def show_ablation(record: Record) -> Shown:
         layout, series = comparison.layout, comparison.series
         title = f"{layout.title}: {row}, differences to the full method"
         tables += [
-            stage.done.score_table(series, layout, f"{row}, ablation"),
+            stage.done.score_table(series, layout, f"{row}, ablation", FULL),
             comparison_table(comparison, title, _switch_sentences(series)),
         ]
         name = stem("ablation", row, layout.dataset, layout.protocol)

@@ -20,6 +20,7 @@ class Chapter:
 
     identity: str  # of its place in the page
     title: str
+    lead: str  # what it is, in a few words
     findings: tuple[Finding, ...]  # for the summary
     tables: tuple[Table, ...] = ()
     drawings: tuple[Drawing, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -391,6 +392,10 @@ def tune(
         raise BadRequest(
             "--budget equal takes --trials or --timeout, not both: a slow method would stop at "
             "the time and a fast one at the number of trials"
+        )
+    if timeout is not None and not math.isfinite(timeout):
+        raise BadRequest(
+            f"--timeout wants a number of seconds, got {timeout}; leave it out for any"
         )
     request, carried = _asked("tuning", **flags)
     from bench.ledger import JOURNAL, Budget, Law

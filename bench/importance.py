@@ -50,7 +50,7 @@ def importances(result: SearchResult, evaluator: EvaluatorName) -> dict[str, flo
     study = complete_trials(result)
     n_trials = len(study.trials)
     if n_trials < MIN_TRIALS:
-        return f"{n_trials} complete trials, it needs {MIN_TRIALS}"
+        return f"{counted(n_trials, 'complete trial')}, it needs {MIN_TRIALS}"
     try:
         with quiet_optuna():
             found = optuna.importance.get_param_importances(

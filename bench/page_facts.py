@@ -29,9 +29,9 @@ COSTS = (  # of a run: fact, header, unit
 
 def lead(results: Sequence[RunResult], chapters: Sequence[Chapter] = ()) -> str:
     """Say what the study is: `3 rows on toy: 15 finished, 1 failed.`, and what else it has."""
-    titles = [each.title for each in chapters]
-    said = [_states(results)] if results or not titles else []
-    return " ".join([*said, *([f"{'; '.join(titles)}."] if titles else [])])
+    leads = [each.lead for each in chapters]
+    said = [_states(results)] if results or not leads else []
+    return " ".join([*said, *([f"{'; '.join(leads)}."] if leads else [])])
 
 
 def _states(results: Sequence[RunResult]) -> str:

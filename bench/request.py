@@ -134,12 +134,21 @@ def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any
     try:
         return model(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join([what, *(str(part) for part in first["loc"])])
         command = "run --help" if what == "run" else f"info {what}"
-        raise BadConfig(
-            f"{key}: {first['msg'].lower()}, got {first['input']!r}; see `bench {command}`"
-        ) from None
+        raise BadConfig(f"{what}.{_fault(error)}; see `bench {command}`") from None
+
+
+def _fault(error: ValidationError) -> str:
+    """Say which key is wrong, what it wants and what came; all that it wants, if there is a choice.
+
+    A choice of types, as `mean` or a number, fails once for each of them, for the same value.
+    """
+    first, *others = error.errors()
+    name, came = first["loc"][0] if first["loc"] else "", first["input"]
+    same = [each for each in others if each["loc"][:1] == (name,) and each["input"] is came]
+    key = name if same else ".".join(map(str, first["loc"]))
+    wants = [each["msg"].lower().removeprefix("input should be ") for each in same]
+    return f"{key}: {' or '.join([first['msg'].lower(), *wants])}, got {came!r}"
 
 
 def with_manifests(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,7 @@ def search_chapter(folder: StudyFolder) -> Chapter | None:
     return Chapter(
         "searches",
         "Searches",
+        _lead(results, len(records)),
         tuple(findings),
         (*search_tables(results), *view_tables(results, EVALUATOR)),
         (*history_drawings(results), *gain_drawings(results)),
@@ -81,6 +82,12 @@ def _runs(result: SearchResult) -> Iterator[RunResult]:
         kept = {key: v for key, v in run.spec["recipe"].items() if key not in searched}
         recipe = {**kept, "searched": " and ".join(searched)}
         yield replace(run, spec={**run.spec, "recipe": recipe})
+
+
+def _lead(results: Sequence[SearchResult], n_searches: int) -> str:
+    n_trials = sum(len(each.trials) for each in results)
+    word = "search" if n_searches == 1 else "searches"
+    return f"{n_searches} {word} with {counted(n_trials, 'trial')}, without test scores"
 
 
 # --- in words ---------------------------------------------------------------------------------
@@ -130,7 +137,8 @@ def _found(rows: Mapping[str, Sequence[SearchResult]]) -> Iterator[str]:
     known.sort(key=lambda row: -mean_gain(rows[row]))
     said = "; ".join(_gain(row, rows[row]) for row in known)
     if said:
-        yield f"Found, on validation: {said}."
+        is_percent = min(each.factor for results in rows.values() for each in results) > 1
+        yield f"Found, on validation{' (in percent)' if is_percent else ''}: {said}."
     for row in rows:
         if row not in known:
             yield f"{row}: no gain is known, as its default or every trial has no value."
@@ -182,13 +190,15 @@ def _elsewhere(record: Mapping[str, Any]) -> Finding:
 
 def _reasons(result: SearchResult) -> Iterator[tuple[str, str]]:
     """List the trials without a value by state and reason, with those of dead processes."""
-    numbers: dict[tuple[str, str], list[int]] = {}
+    numbers: dict[str, list[int]] = {}
     for trial in result.search.ledger.trials():
         if trial.state.name in ("PRUNED", "FAIL"):
             state = "pruned" if trial.state.name == "PRUNED" else "failed"
             state = "of a dead process" if is_killed(trial) else state
             reason = str(trial.user_attrs.get("reason", "no reason is noted"))
-            numbers.setdefault((state, reason.partition("\n")[0]), []).append(trial.number)
-    for (state, reason), found in numbers.items():
+            said = reason.partition("\n")[0]
+            said = said if said.startswith(state) else f"{state}: {said}"
+            numbers.setdefault(said, []).append(trial.number)
+    for said, found in numbers.items():
         word = "trial" if len(found) == 1 else "trials"
-        yield f"{result.label}, {word} {listed(map(str, found))}", f"{state}: {reason}"
+        yield f"{result.label}, {word} {listed(map(str, found))}", said

@@ -35,7 +35,12 @@ def draw_history(results: Sequence[SearchResult], name: str) -> Drawing:
         axis.set_title(result.label, fontsize=8)
         axis.set_xlabel("trial", fontsize=8)
         axis.set_ylabel(_score_label(result), fontsize=8)
-    axes[0].legend(fontsize=7, frameon=False)
+    known = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    axes[0].legend(known.values(), known.keys(), fontsize=7, frameon=False)
     search = results[0].search
     note = "a pruned trial stands at the score of its last epoch"
     title(figure, f"{search.dataset}, {search.protocol}: search", note)

@@ -237,7 +237,8 @@ def _show_curves(record: Record) -> Shown:
         stages = list(pairs)
         every = {each.label: each for _, comparison in stages for each in comparison.everyone}
         done = stages[0][0].done
-        tables.append(done.score_table(every.values(), layout, f"{row}, sensitivity"))
+        default = stages[0][1].reference.label
+        tables.append(done.score_table(every.values(), layout, f"{row}, sensitivity", default))
         for stage, comparison in stages:
             assert stage.parameter is not None
             name = stage.parameter.name
@@ -275,7 +276,7 @@ def _show_grid(record: Record) -> Shown:
         layout = comparison.layout
         names = ", ".join(name for name, _ in comparison.series[0].values)
         title = f"{layout.title}: {row}, grid over {names}"
-        tables.append(stage.done.score_table(comparison.everyone, layout, f"{row}, grid"))
+        tables.append(stage.done.score_table(comparison.everyone, layout, f"{row}, grid", DEFAULT))
         tables.append(comparison_table(comparison, title))
         name = stem("grid", row, layout.dataset, layout.protocol)
         drawings.append(draw_grid(comparison, "AUC", f"{layout.title}: {row}", name))

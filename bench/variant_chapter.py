@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from bench import captions
 from bench.ablation import ablations, show_ablation
@@ -17,7 +18,7 @@ from bench.summary import Finding
 from bench.tables import DASH
 from bench.variant_records import Record, without_contained
 from bench.variant_tables import TESTS, Comparison, Series, star
-from bench.variants import relabelled
+from bench.variants import Stage, relabelled
 from bench.wording import listed
 
 METRIC = "AUC"  # that the summary speaks of, as the figures do
@@ -40,6 +41,7 @@ def variant_chapters(records: Sequence[Record]) -> Iterator[Chapter]:
         ]
         yield Chapter(
             f"variants{i}",
+            _title(record),
             _title(record),
             tuple(_findings(record)),
             tuple(tables),
@@ -89,16 +91,28 @@ def _contents(record: Record) -> Iterator[Contents]:
 
 
 def _findings(record: Record) -> Iterator[Finding]:
+    """Say what each table of differences says, and at the end what none of them tells."""
     if record.kind == "ablation":
-        for comparison in ablations(record):
-            title = f"{comparison.layout.title}: ablation of {record.row}"
-            yield Finding(title, (*_judged(comparison), OPEN))
-        return
-    for stage, comparison in comparisons(record):
-        name = stage.parameter.name if stage.parameter else "all settings at once"
-        title = f"{comparison.layout.title}: sensitivity of {record.row} to {name}"
-        said = (*_range(comparison), *_judged(comparison), OPEN, FLATTERED)
-        yield Finding(title, said)
+        told = [
+            (f"{comparison.layout.title}: ablation of {record.row}", _judged(comparison))
+            for comparison in ablations(record)
+        ]
+        caution = [OPEN]
+    else:
+        told = [
+            (
+                f"{comparison.layout.title}: sensitivity of {record.row} to {_varied(stage)}",
+                chain(_range(comparison), _judged(comparison)),
+            )
+            for stage, comparison in comparisons(record)
+        ]
+        caution = [OPEN, FLATTERED]
+    for i, (title, sentences) in enumerate(told, 1):
+        yield Finding(title, (*sentences, *(caution if i == len(told) else [])))
+
+
+def _varied(stage: Stage) -> str:
+    return stage.parameter.name if stage.parameter else "all settings at once"
 
 
 def _range(comparison: Comparison) -> Iterator[str]:

@@ -23,6 +23,7 @@ from bench.layout import Layout
 from bench.results import Metric, Place, Repeat, RowRuns, RunResult, metric_named, score_grid
 from bench.statistics import adjust, corrected_resampled_t
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
+from bench.wording import counted
 
 ALPHA = 0.05
 Design = Literal["folds", "seeds", "single"]
@@ -322,8 +323,9 @@ def _caption(comparison: Comparison) -> tuple[str, ...]:
         f"Differences to {comparison.reference.label}: {TESTS[comparison.design]}, two-sided.",
     ]
     if comparison.design != "single":
+        n_compared = counted(len(comparison.compared), "comparison")
         sentences.append(
-            f"p (Holm): adjusted over the {len(comparison.compared)} comparisons of one metric. "
+            f"p (Holm): adjusted over {n_compared} of one metric. "
             f"* at {ALPHA:g}: the reference is better; †: it is worse; "
             "n.t.: not testable."
         )

@@ -24,6 +24,7 @@ from bench.reporting import check_format, identity_of, print_built, tables_of
 from bench.request import Request, merge
 from bench.results import RunResult, load_results
 from bench.session import PLAIN, Manner, check_jobs, open_executor, plan_in
+from bench.significance import Claim
 from bench.store import StudyFolder
 from bench.study import carry_out_together, registry_of, stored_answer
 from bench.tables import Table
@@ -102,10 +103,12 @@ class Done:
             for variant, runs in self.runs
         ]
 
-    def score_table(self, series: Iterable[Series], layout: Layout, what: str) -> Table:
-        """Write every column of the layout, a row per variant."""
+    def score_table(
+        self, series: Iterable[Series], layout: Layout, what: str, reference: str
+    ) -> Table:
+        """Write every column of the layout, a row per variant, tested against one of them."""
         titled = replace(layout, variant=", ".join(filter(None, [layout.variant, what])))
-        options = ReportOptions(preset=self.budget)
+        options = ReportOptions(preset=self.budget, claim=Claim(reference=reference))
         return tables_of(relabelled(series), [titled], options)[0]
 
 

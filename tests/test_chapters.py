@@ -70,7 +70,9 @@ def test_the_page_says_what_was_searched_found_and_not_told(search: str) -> None
     summary = section(page, "summary")
     assert "Searched: tunable over fault, p_drop, recipe.lr and recipe.weight_decay" in summary
     assert "5 trials (" in summary
-    assert re.search(r"Found, on validation: tunable has [\d.]+ with its default and", summary)
+    assert re.search(
+        r"Found, on validation \(in percent\): tunable has [\d.]+ with its default and", summary
+    )
     assert "Not told here: any test score" in summary
     assert "tuned/tunable-wdbc-all-subsets.yaml" in summary
     for title in ("search", "default against best", "importance of tunable&#x27;s settings"):
@@ -83,6 +85,7 @@ def test_trials_are_no_rows_of_scores_and_no_failed_runs(
     search: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = page_of(search)
+    assert "1 search with 5 trials, without test scores" in page
     assert "tunable #" not in page
     assert "Nothing: every run finished." in section(page, "failures")
     said = section(page, "searches").partition("Trials without a value")[2]

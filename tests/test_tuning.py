@@ -325,6 +325,8 @@ def test_a_search_whose_workers_die_before_any_trial_ends_with_the_reason(
         ("sound", ("--executor", "slurm"), "trials are not; say --executor processes"),
         ("sound", ("--executor", "slrum"), "did you mean slurm?"),
         ("sound", ("--executor", "inline", "--time-limit", "9s"), "leave --time-limit out"),
+        ("sound", ("--timeout", "nan"), "--timeout wants a number of seconds, got nan"),
+        ("sound", ("--timeout", "inf"), "--timeout wants a number of seconds, got inf"),
         ("sound", ("--time-limit", "soon"), "wants a time such as 90s"),
         ("sound", ("--executor-config", "nowhere.yaml"), "nowhere.yaml"),
     ],

@@ -98,6 +98,7 @@ def test_settings_are_varied_one_at_a_time_around_the_default(
     out = capsys.readouterr().out
     assert "| reduce = sum (default) " in out
     assert "sensitivity to p_drop" in out
+    assert "; reference default; Holm over" in " ".join(out.split())
     stem = "results/sensitivity/reports/sensitivity-elementwise-sum-all-subsets-p_drop-reduce"
     shown = pd.read_csv(f"{stem}.csv")
     assert shown["panel"].tolist() == ["p_drop"] * 3 + ["reduce"] * 2
@@ -149,6 +150,10 @@ def test_values_are_numbers_words_and_lists() -> None:
         (("sensitivity", "-m", "concat"), "nothing is varied"),
         (("sensitivity", "-m", "concat", "--param", "p_dorp=0"), "did you mean p_drop?"),
         (("sensitivity", "-m", "concat", "--param", "p_drop=0,2"), "less than 1"),
+        (
+            ("sensitivity", "-m", "cmml", "--param", "n_context=mean,1.5"),
+            "cmml.n_context: input should be 'mean' or less than or equal to 1, got 1.5",
+        ),
         (("sensitivity", "-m", "concat", "--param", "p_drop=nan"), "not a finite number"),
         (("sensitivity", "-m", "concat", "--param", "p_drop"), "NAME=VALUE"),
         (("sensitivity", "-m", "concat", "--param", "cmml.eta=1"), "section of settings"),
