@@ -81,7 +81,9 @@ class Finished(ValueError):
 
 
 @contextmanager
-def atomic_path(path: Path, *, lasting: bool = False) -> Iterator[Path]:
+def atomic_path(
+    path: Path, *, lasting: bool = False, beside: Sequence[Path] = ()
+) -> Iterator[Path]:
     """Give a temporary name in the same folder, moved to `path` if the block succeeds.
 
     The suffix is kept, since some savers append one if it is not there. What a process that was
@@ -91,13 +93,14 @@ def atomic_path(path: Path, *, lasting: bool = False) -> Iterator[Path]:
     Args:
         path: the file.
         lasting: whether it outlives a power cut from the end of the block on.
+        beside: files that lie on the disk as well before this one is there.
     """
     temporary = _temporary(path)
     _sweep(path)
     try:
         yield temporary
         if lasting or path.exists():
-            flush([temporary])
+            flush([*beside, temporary])
         os.replace(temporary, path)
         if lasting:
             flush([path.parent])
@@ -146,18 +149,25 @@ def _sweep(path: Path) -> None:
             each.unlink(missing_ok=True)
 
 
-def atomic_write(path: Path, content: bytes | memoryview, *, lasting: bool = False) -> None:
+def atomic_write(
+    path: Path,
+    content: bytes | memoryview,
+    *,
+    lasting: bool = False,
+    beside: Sequence[Path] = (),
+) -> None:
     """Write a file so that a reader sees the old content or the new, never a part.
 
     Args:
         path: the file.
         content: all of it.
         lasting: whether it outlives a power cut.
+        beside: files that then do as well.
 
     Raises:
         BadRequest: the file cannot be written; names it and the cause.
     """
-    with _explained(path), atomic_path(path, lasting=lasting) as temporary:
+    with _explained(path), atomic_path(path, lasting=lasting, beside=beside) as temporary:
         temporary.write_bytes(content)
 
 
@@ -910,10 +920,8 @@ class RunFolder:
     def _write_status(self, status: Mapping[str, Any]) -> None:
         """Say how the run ended; what is done lies on the disk, whole, before that is said."""
         done = status["state"] == "done"
-        if done:
-            with _explained(self.path):
-                flush([each for each in self.path.iterdir() if _is_lasting(each)])
-        atomic_write(self.path / STATUS, _json_bytes(status), lasting=done)
+        files = [each for each in self.path.iterdir() if done and _is_lasting(each)]
+        atomic_write(self.path / STATUS, _json_bytes(status), lasting=done, beside=files)
 
     def _refuse_done(self) -> None:
         if self.state == "done":
