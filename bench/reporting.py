@@ -112,8 +112,7 @@ class Asked:
             _say_unreadable(map(folder.run_named, self.names))
             return load_results(folder, self.names)
         _say_unreadable(folder.runs())
-        has_searches = (folder.path / SEARCHES).is_dir()
-        return load_results(folder, select=_was_tested if has_searches else None)
+        return load_results(folder, select=_was_tested if has_searches(folder) else None)
 
 
 def _say_unreadable(runs: Iterable[RunFolder]) -> None:
@@ -123,6 +122,11 @@ def _say_unreadable(runs: Iterable[RunFolder]) -> None:
     for run in runs:
         if (why := unreadable(run)) and (run.has_spec() or run.state == "done"):
             print(f"left out: {why}", file=sys.stderr)
+
+
+def has_searches(folder: StudyFolder) -> bool:
+    """Tell whether a study was searched in, so that some of its runs are trials."""
+    return (folder.path / SEARCHES).is_dir()
 
 
 def identity_of(asked: Mapping[str, Any]) -> str:
@@ -151,10 +155,16 @@ def print_study(
         made_by: the plugin of the tables.
 
     Raises:
-        BenchError: what is wanted does not fit the study.
+        BenchError: what is wanted does not fit the study, or it holds searches alone.
     """
     check_format(output)
-    print_tables(folder, Asked.of(folder), output, options, conditions, made_by)
+    asked = Asked.of(folder)
+    if not asked.is_noted and has_searches(folder) and not asked.results(folder):
+        raise BadRequest(
+            f"study {folder.name} holds searches alone, whose trials have no test scores; `bench "
+            f"sensitivity --study {folder.name}` and `bench report` show them"
+        )
+    print_tables(folder, asked, output, options, conditions, made_by)
 
 
 def print_tables(

@@ -95,6 +95,10 @@ def test_trials_are_no_rows_of_scores_and_no_failed_runs(
     capsys.readouterr()
     assert call("check", "--study", search) == 0
     assert "no fault found" in capsys.readouterr().out
+    assert call("table", "--study", search) == 2
+    error = capsys.readouterr().err
+    assert "holds searches alone" in error
+    assert error.count("\n") == 1
 
 
 def test_a_final_run_beside_a_search_has_its_own_table(search: str) -> None:
