@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 import warnings
 import zipfile
 from abc import ABC, abstractmethod
@@ -37,6 +38,12 @@ DATA_VARIABLE = "BENCH_DATA_DIR"
 N_NAMED = 10  # files or names that an error lists before it says how many more there are
 MAX_TABLE_BYTES = 512 * 2**20  # of a table, unpacked: a small XLSX can claim to be larger
 MAX_COLUMNS = 20_000
+MAX_SHOWN = 80  # characters of a cell in an error
+# A cell of a workbook with a formula and no value; a formula whose value is a blank text says so.
+UNSOLVED = re.compile(
+    rb'<c\b(?![^>]*\bt="str")[^>]*\br="([A-Z]+[0-9]+)"[^>]*>\s*<f\b(?:[^>]*/>|[^>]*>[^<]*</f>)'
+    rb"\s*(?:<v\s*/>|<v>\s*</v>)?\s*</c>"
+)
 MAX_ARRAY_BYTES = 64 * 2**30  # of a file of arrays, unpacked
 PICTURE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -265,7 +272,7 @@ def read_sheet(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
 def _sheet_rows(path: Path) -> list[list[str]]:
     """Return the cells of the first sheet as text, blank ones empty."""
     try:
-        import openpyxl
+        import openpyxl  # noqa: F401
     except ModuleNotFoundError as error:
         raise BadRequest(
             f"{path}: reading XLSX needs openpyxl, which is not installed; "
@@ -275,18 +282,50 @@ def _sheet_rows(path: Path) -> list[list[str]]:
         _check_unpacked(path, MAX_TABLE_BYTES)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions that it does not know
-            with closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
-                sheet = book.worksheets[0]
-                sheet.reset_dimensions()  # rows as long as they are, not as the file claims
-                return [
-                    [_cell_text(cell) for cell in _checked_width(path, row)]
-                    for row in sheet.iter_rows(values_only=True)
-                ]
+            rows = _cells(path, formulas=False)
+            if unsolved := _unsolved(path):
+                _check_formulas(path, _cells(path, formulas=True), unsolved)
+            return [[_cell_text(cell) for cell in row] for row in rows]
     except BadData:
         raise
     except Exception as error:  # damaged workbooks raise many kinds
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
         raise BadData(f"{path}: no readable XLSX ({reason}); get the file again") from error
+
+
+def _cells(path: Path, *, formulas: bool) -> list[Sequence[object]]:
+    """Return the cells of the first sheet: values, or formulas where there are some."""
+    import openpyxl
+
+    with closing(openpyxl.load_workbook(path, read_only=True, data_only=not formulas)) as book:
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # rows as long as they are, not as the file claims
+        return [_checked_width(path, row) for row in sheet.iter_rows(values_only=True)]
+
+
+def _unsolved(path: Path) -> set[str]:
+    """Name the cells, of any sheet, that hold a formula and not even a blank text as its value."""
+    with zipfile.ZipFile(path) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+        found = [UNSOLVED.findall(archive.read(name)) for name in sheets]
+    return {place.decode() for each in found for place in each}
+
+
+def _check_formulas(path: Path, rows: Sequence[Sequence[object]], unsolved: set[str]) -> None:
+    """Refuse a formula without its value, which would be read as blank.
+
+    Programs that only write workbooks leave the values to the one that opens them.
+    """
+    from openpyxl.utils import get_column_letter
+
+    for line, row in enumerate(rows, start=1):
+        for place, cell in enumerate(row, start=1):
+            name = f"{get_column_letter(place)}{line}"
+            if name in unsolved and str(cell).startswith("="):
+                raise BadData(
+                    f"{path}, line {line}: cell {name} is the formula {short(str(cell))} without "
+                    "its value; open the file in a spreadsheet program and save it"
+                )
 
 
 def _check_unpacked(path: Path, limit: int, what: str = "table") -> None:
@@ -405,11 +444,15 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         name = encoding.upper().removesuffix("-SIG")
         raise BadData(f"{path}, line {line}: not {name}; save the file as UTF-8") from error
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise BadData(f"{path}, line {line}: it holds NUL, as UTF-16 does; save the file as UTF-8")
+    return text
 
 
 def read_matrix(path: Path, n_columns: int) -> np.ndarray:
@@ -478,10 +521,15 @@ def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     return arrays
 
 
+def short(text: str) -> str:
+    """Cut a text that would fill the screen."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
 def bad_cell(column: pd.Series, position: int, wanted: str, *, source: str) -> BadData:
     """Build the error for the cell of a column at a position (from 0): file, line, value."""
     cell = column.iloc[position]
-    shown = repr(cell) if isinstance(cell, str) else "blank"
+    shown = short(repr(cell)) if isinstance(cell, str) else "blank"
     return BadData(
         f"{source}, line {column.index[position]}: {column.name} is {shown}; it must be {wanted}"
     )
@@ -559,6 +607,17 @@ def label_codes(column: pd.Series, classes: Sequence[str], *, source: str) -> np
     return codes
 
 
+def number(cell: str) -> float:
+    """Read a number as a person writes it: 4_0, which Python takes for 40, is a slip.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if "_" in cell:
+        raise ValueError(f"{cell!r} is no number")
+    return float(cell)
+
+
 def numbers(column: pd.Series, *, source: str) -> np.ndarray:
     """Return the cells as numbers, NaN where blank.
 
@@ -577,7 +636,7 @@ def numbers(column: pd.Series, *, source: str) -> np.ndarray:
         if not isinstance(cell, str):
             continue
         try:
-            values[position] = float(cell)
+            values[position] = number(cell)
         except ValueError:
             raise bad_cell(column, position, "a number or blank", source=source) from None
         if not np.isfinite(values[position]):

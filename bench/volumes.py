@@ -132,7 +132,7 @@ def _checked(
         shape: those promised, with the channels.
     """
     if found != shape and not (shape[3] == 1 and found == shape[:3]):
-        sides = " x ".join(map(str, found))
+        sides = " x ".join(map(str, found)) or "a single number"
         wanted = " x ".join(map(str, shape[:3]))
         raise BadData(
             f"{path}: the volume is {sides}, the dataset promises {wanted} (slices x rows x "

@@ -263,8 +263,8 @@ def test_what_the_table_does_not_have_is_named_with_the_nearest(
         ({"picture": "/etc/passwd"}, r"line 6: picture is '/etc/passwd'; it must be a path inside"),
         ({"picture": "pictures/no.png"}, r"line 6: picture names 'pictures/no.png', which is not"),
         ({"picture": "pictures"}, r"line 6: picture names 'pictures', which is not in"),
-        ({"picture": "x" * 5000}, r"line 6: picture is 'x+'; it must be a path"),
-        ({"picture": "a\0b"}, r"line 6: picture is 'a.x00b'; it must be a path"),
+        ({"picture": "x" * 5000}, r"line 6: picture is 'x+\.\.\.; it must be a path"),
+        ({"picture": "a\0b"}, r"line 6: it holds NUL"),
         ({"picture": None, "age": None, "sex": None, "site": None}, r"line 6: case 'lesion4' has"),
     ],
 )

@@ -219,7 +219,12 @@ def test_cases_of_ones_own_are_predicted_without_labels(
 @pytest.mark.parametrize(
     ("dropped", "blank", "without", "said"),
     [
-        ((), ("diagnosis",), "", "line 2: diagnosis is blank; it must be filled, in a run (3 such"),
+        (
+            (),
+            ("diagnosis",),
+            "",
+            "line 2: diagnosis is blank; it must be filled, in a run (3 such cases);",
+        ),
         (("diagnosis",), (), "", "line 3: label: no column of lesions.csv is named 'diagnosis'"),
         ((), (), "label: diagnosis\n", "the key 'label' is missing; add label: ..."),
     ],

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.data import Attribute
-from bench.dataset import bad_cell, filled, label_codes, numbers, words_of
+from bench.dataset import bad_cell, filled, label_codes, number, numbers, words_of
 from bench.errors import BadData
 from bench.manifest.schema import SENTENCE, AttributeColumn
 from bench.manifest.spreadsheet import Sheet
@@ -215,7 +215,7 @@ def is_numeric(column: pd.Series) -> bool:
     """Say whether a column has cells, and all of them are finite numbers."""
     found = column.dropna()
     try:
-        return bool(len(found)) and all(np.isfinite(float(cell)) for cell in found)
+        return bool(len(found)) and all(np.isfinite(number(cell)) for cell in found)
     except ValueError:
         return False
 

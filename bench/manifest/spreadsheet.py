@@ -14,6 +14,7 @@ import numpy as np
 from bench.dataset import bad_cell, read_sheet, read_table, read_text, unique_names
 from bench.errors import BadData, unknown
 from bench.manifest.reading import ManifestFile
+from bench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,7 @@ def _check_labels(sheet: Sheet) -> None:
     blank = column.isna().to_numpy()
     if blank.any():
         wanted = (
-            f"filled, in a run ({int(blank.sum())} such cases): leave them out with "
+            f"filled, in a run ({counted(int(blank.sum()), 'such case')}); leave them out with "
             "label.leave_out: [''], or give them to `bench predict`"
         )
         raise bad_cell(column, int(blank.argmax()), wanted, source=sheet.source)
