@@ -36,6 +36,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -478,6 +479,25 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     return _read_table(path).to_pandas()
 
 
+def _check_table(path: Path) -> None:
+    """Read a table, unless this process has and it was not written since.
+
+    Raises:
+        Damaged: it is missing or damaged; names it.
+    """
+    try:
+        stat = path.stat()
+    except OSError:  # which reading it says in words
+        _read_table(path)
+    else:
+        _checked(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+
+
+@lru_cache(maxsize=65536)
+def _checked(path: Path, stamp: tuple[int, int, int]) -> None:
+    _read_table(path)
+
+
 def _read_table(path: Path) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -614,7 +634,7 @@ class RunFolder:
                 if name.endswith(".json"):
                     self.read_json(name)
                 elif name.endswith(".parquet"):
-                    _read_table(self.path / name)
+                    _check_table(self.path / name)
                 elif name in further:
                     _read_arrays(self.path / name)
         except Damaged as error:
