@@ -293,6 +293,16 @@ def _sheet_rows(path: Path) -> list[list[str]]:
         raise BadData(f"{path}: no readable XLSX ({reason}); get the file again") from error
 
 
+def merged_cells(path: Path) -> list[str]:
+    """Name the merged cells of the first sheet of a workbook that can be read: `B2:B3`."""
+    import openpyxl
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with closing(openpyxl.load_workbook(path)) as book:
+            return sorted(str(each) for each in book.worksheets[0].merged_cells.ranges)
+
+
 def _cells(path: Path, *, formulas: bool) -> list[Sequence[object]]:
     """Return the cells of the first sheet: values, or formulas where there are some."""
     import openpyxl

@@ -197,3 +197,13 @@ def test_a_formula_whose_value_is_a_blank_text_is_blank(tmp_path: Path) -> None:
         for name, content in parts.items():
             book.writestr(name, content)
     assert load(path).table("history")["smoker"].isna().tolist()[:3] == [True, True, False]
+
+
+def test_merged_cells_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    path = kidney(tmp_path)
+    book = openpyxl.load_workbook(tmp_path / "kidneys.xlsx")
+    book.active.merge_cells("F3:F4")
+    book.save(tmp_path / "kidneys.xlsx")
+    assert call("prepare", str(path)) == 0
+    assert "kidneys.xlsx: F3:F4 is merged (1 place); all but the first" in capsys.readouterr().out

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.dataset import bad_cell, read_sheet, read_table, read_text, unique_names
+from bench.dataset import bad_cell, merged_cells, read_sheet, read_table, read_text, unique_names
 from bench.errors import BadData, unknown
 from bench.manifest.reading import ManifestFile
-from bench.wording import counted
+from bench.wording import counted, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,6 +157,11 @@ def remarks(sheet: Sheet) -> Iterator[str]:
         if encoding != "utf-8-sig":
             yield f"{name}: read as {encoding}"
         yield from _padded(sheet, delimiter, encoding)
+    elif merged := merged_cells(sheet.path):
+        yield (
+            f"{name}: {listed(merged[:3])} {'are' if len(merged) > 1 else 'is'} merged "
+            f"({counted(len(merged), 'place')}); all but the first cell of each is read as blank"
+        )
     if sheet.n_left_out:
         yield f"{name}: {sheet.n_left_out} rows are left out for their label"
 
