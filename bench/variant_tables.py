@@ -28,8 +28,8 @@ from bench.wording import counted
 ALPHA = 0.05
 Design = Literal["folds", "seeds", "single"]
 TESTS: Mapping[Design, str] = {
-    "folds": "corrected resampled t-test over folds",
-    "seeds": "Obuchowski-Rockette test, seeds and cases random",
+    "folds": "corrected resampled t-test over folds, two-sided",
+    "seeds": "Obuchowski-Rockette test, seeds and cases random, two-sided",
     "single": "not tested, as there is one repeat",
 }
 INTERVALS: Mapping[Design, str] = {
@@ -320,7 +320,7 @@ def _caption(comparison: Comparison) -> tuple[str, ...]:
         "AVG: each repeat's mean over the columns of the table above that have a score.",
         captions.repeats_sentence(repeats),
         f"In brackets, 95 % intervals: {INTERVALS[comparison.design]}.",
-        f"Differences to {comparison.reference.label}: {TESTS[comparison.design]}, two-sided.",
+        f"Differences to {comparison.reference.label}: {TESTS[comparison.design]}.",
     ]
     if comparison.design != "single":
         n_compared = counted(len(comparison.compared), "comparison")
