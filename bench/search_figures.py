@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.category import StrCategoryLocator
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from bench.drawing import BLUE, GREY, ORANGE, panels, title
 from bench.report import Drawing
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PER_ROW = 4  # panels side by side
 N_SLICES = 6  # parameters in a slice or parallel plot, the most important ones
-SIZES = {"slice": (4.2, 3.0), "parallel": (9.0, 4.5), "contour": (9.0, 7.5), "rank": (9.0, 7.5)}
+SIZES = {"slice": (5.6, 3.2), "parallel": (9.0, 4.5), "contour": (9.0, 7.5), "rank": (9.0, 7.5)}
 N_CROSSED = 3  # in a contour or rank plot, each against each
 
 
@@ -163,6 +163,16 @@ def _optuna_figure(draw: Callable[[], Any], size: tuple[float, float], label: st
         for axis in axes:
             if isinstance(axis.xaxis.get_major_locator(), StrCategoryLocator):
                 axis.tick_params(axis="x", labelrotation=30)
+            elif _shows_a_decade(axis):
+                axis.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
         figure.suptitle(f"{label}: {heading.lower()}", fontsize=10)
         plt.close(figure)
     return figure
+
+
+def _shows_a_decade(axis: Axes) -> bool:
+    """Tell whether a logarithmic x axis has a power of ten to label."""
+    if axis.get_xscale() != "log":
+        return False
+    low, high = np.log10(axis.get_xlim())
+    return bool(np.floor(high) >= np.ceil(low))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from bench.reporting import Asked
 from bench.store import StudyFolder
 from bench.variant_records import records_of, without_contained
 from tests.command_line import call, included
+from tests.test_page import WRAPPER, title_in_chromium
 
 TOY = (*included("tunable"), "-m", "tunable", "--set", "recipe.epochs=1", "--quiet")
 SMALL = ("-m", "concat", "--n-folds", "2", "--set", "recipe.epochs=1", "--quiet")
@@ -218,3 +220,14 @@ def test_what_was_tried_on_one_fold_is_shown_with_the_whole_alone(folder: Path) 
     assert len(records) == 2
     (shown,) = without_contained(records)
     assert len(shown.cells) == 2 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [375, 1440])
+def test_a_page_with_chapters_fits_phone_and_desk(search: str, folder: Path, width: int) -> None:
+    wrapped = WRAPPER.format(page=html.escape(page_of(search)), width=width)
+    title = title_in_chromium(wrapped, folder, width + 60)
+    shown, n_images, n_loaded, n_requests = title.split()[1:]
+    assert int(shown) == width
+    assert n_images == n_loaded != "0"
+    assert n_requests == "0"
