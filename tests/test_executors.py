@@ -11,7 +11,7 @@ import pytest
 
 from bench import gpus
 from bench.cluster import Job, bundled, queue
-from bench.errors import BadRequest, is_lack_of_memory
+from bench.errors import BadConfig, BadRequest, is_lack_of_memory
 from bench.executor import (
     BUG,
     KILLED_FOR_MEMORY,
@@ -27,8 +27,10 @@ from bench.executor import (
 )
 from bench.executors.inline import Inline
 from bench.executors.processes import Processes
+from bench.executors.slurm import SlurmConfig
 from bench.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.registry import Registry
+from bench.request import checked
 from bench.session import Manner, open_executor, seconds_of
 from bench.store import StudyFolder
 from bench.worker import perform
@@ -288,6 +290,13 @@ def test_the_settings_of_an_executor_are_told(capsys: pytest.CaptureFixture[str]
     said = capsys.readouterr().out
     assert "settings (in the YAML file of --executor-config)" in said
     assert "  bundle_minutes" in said
+
+
+def test_the_resources_of_a_method_are_checked_before_anything_is_planned() -> None:
+    config = checked(SlurmConfig, {"resources": {"cmml": {"gpus": 2, "memory": None}}}, "slurm")
+    assert config.resources["cmml"].model_dump(exclude_unset=True) == {"gpus": 2, "memory": None}
+    with pytest.raises(BadConfig, match=r"slurm\.resources\.cmml\.gpu: .* got 2; see"):
+        checked(SlurmConfig, {"resources": {"cmml": {"gpu": 2}}}, "slurm")
 
 
 def test_short_tasks_share_a_job_and_unknown_ones_do_not() -> None:

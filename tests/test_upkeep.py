@@ -153,6 +153,20 @@ def test_the_queue_of_slurm_tells_what_waits_and_what_is_lost(
     assert found["f0s3"] == ("pending", "its Slurm job 7_2 is gone; it begins again")
 
 
+def test_a_damaged_record_of_jobs_hides_no_run_and_keeps_its_logs_while_jobs_are_queued(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_of(tmp_path, "7_0|PENDING|Priority")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    failed(study, spec())
+    write_bundles(study, "first", [Bundle("7_0", (spec(seed=1).folder,))])
+    (study.path / "slurm" / "first" / "jobs.json").write_bytes(b"{")
+    assert [state for state, _ in notes(study).values()] == ["failed"]
+    assert waste(study, ["logs"]) == []
+    queue_of(tmp_path)
+    assert [each.path.name for each in waste(study, ["logs"])] == ["first"]
+
+
 def test_a_watch_ends_when_nothing_is_open(study: StudyFolder) -> None:
     run = at_work(study, spec())
     pages = watch(study, 0.0)

@@ -60,7 +60,7 @@ class SlurmConfig(Resources):
     setup: tuple[str, ...] = Field((), description="lines of shell before the work: module load")
     at_once: int = Field(20, ge=1, description="jobs of one array that may run at the same time")
     bundle_minutes: float = Field(15, ge=0, description="short runs share a job up to this long")
-    resources: dict[str, dict[str, Any]] = Field(
+    resources: dict[str, Resources] = Field(
         {}, description="by method or dataset: time, memory, cpus, gpus in place of the above"
     )
     sbatch: dict[str, Any] = Field({}, description="further options of sbatch, by long name")
@@ -129,7 +129,8 @@ class Slurm(Executor):
         spec = task.payload["cell"]["spec"]
         values = {key: getattr(self.settings, key) for key in Resources.model_fields}
         for name in (spec["dataset"], spec["method"]):
-            values |= self.settings.resources.get(name, {})
+            if name in self.settings.resources:
+                values |= self.settings.resources[name].model_dump(exclude_unset=True)
         return Resources(**values)
 
     def _submit_array(
