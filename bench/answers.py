@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadRequest
-from bench.store import atomic_path
+from bench.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

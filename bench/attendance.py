@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from bench.claims import is_live, process_mark
 from bench.errors import BadData
-from bench.store import StudyFolder, is_live, process_mark
+from bench.store import StudyFolder
 
 SUFFIX = ".coordinator"  # of a note, which is JSON
 

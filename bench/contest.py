@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.cache_folder import entry_path
 from bench.errors import BadRequest, unknown
+from bench.files import atomic_write
 from bench.results import Metric, Place, Repeat, RowRuns, RunResult, ScoreGrid
 from bench.statistics import (
     WEIGHTED,
@@ -36,7 +37,6 @@ from bench.statistics import (
     signed_rank,
     two_level_bootstrap,
 )
-from bench.store import atomic_write
 
 OF_TWO_MODELS = ("delong", "mcnemar")  # about one training each, not about training again
 ON_CASES = ("obuchowski-rockette", "bootstrap", *OF_TWO_MODELS)  # predictions of one split

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from bench.files import atomic_write
 from bench.report import Drawing
-from bench.store import atomic_write
 from bench.tables import csv_text
 
 DPI = 200

@@ -22,10 +22,12 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.claims import SILENCE_SECONDS
 from bench.errors import BadRequest, Damaged
+from bench.liveness import birth, is_alive
 from bench.search_space import quiet_optuna
 from bench.seeds import seed_for
-from bench.store import SILENCE_SECONDS, RunFolder, birth, is_alive
+from bench.store import RunFolder
 
 if TYPE_CHECKING:
     import optuna

@@ -17,6 +17,7 @@ from bench.chapter import Chapter
 from bench.checking import standing
 from bench.citations import read_cite_lines
 from bench.figures import write_drawing
+from bench.files import atomic_write
 from bench.leakscan import Scan, scan_file
 from bench.page_facts import cost_table, lead, what_was_run
 from bench.page_parts import Part, Picture, Section, parts_of, pictures_of
@@ -25,7 +26,7 @@ from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
 from bench.reporting import Asked, layouts_with_runs, leaks_of, tables_of
 from bench.score_table import Contents
 from bench.search_chapter import search_chapter
-from bench.store import StudyFolder, atomic_write
+from bench.store import StudyFolder
 from bench.summary import CAUTION, Finding, finding
 from bench.tables import Table
 from bench.variant_chapter import variant_chapters

@@ -20,7 +20,7 @@ import numpy as np
 
 from bench.cache_folder import entry_path
 from bench.errors import BadRequest
-from bench.store import atomic_write
+from bench.files import atomic_write
 
 N_NEIGHBOURS = 5
 PERPLEXITY = 30.0  # van der Maaten and Hinton (2008): 5 to 50

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +79,9 @@ class Session:
                 )
             if answer.n_left:
                 return self._leave(answer, folder)
+        else:
+            with suppress(OSError, BadRequest):  # a folder that may only be read stays as it is
+                folder.sweep()
         asked = Asked(answer.folders, answer.layouts, self.request.budget)
         print_tables(folder, asked, self.output)
         self._say(answer, folder)

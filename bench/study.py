@@ -211,6 +211,7 @@ def carry_out_together(
     for asked, part in parts:
         _note(asked, part, study)
     outcomes = _marked(todo, cells, study, executor, fail_fast=fail_fast)
+    study.sweep()  # after others on this study that were killed
     failed = tuple(outcome for outcome in outcomes if outcome.error)
     for asked, part in parts:
         _note(asked, part, study)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from bench.errors import Damaged
-from bench.store import atomic_write
+from bench.files import atomic_write
 
 
 def save_tensors(path: Path, value: Any, *, lasting: bool = False) -> None:

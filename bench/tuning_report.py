@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.captions import SELECTION
+from bench.files import atomic_write
 from bench.reporting import check_format, print_built
 from bench.request import Request
 from bench.search_results import SearchResult, by_table, value_of
 from bench.session import PLAIN, Manner
 from bench.spec import Tuned
-from bench.store import StudyFolder, atomic_write
+from bench.store import StudyFolder
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 from bench.tuning import Plan, Refused, Scope, Search, carry_out_plan
 from bench.wording import counted

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.claims import SILENCE_SECONDS
 from bench.cli import main
 from bench.errors import Claimed, ClaimLost
-from bench.store import RUNNING, SILENCE_SECONDS, Finished, RunFolder, StudyFolder
+from bench.store import RUNNING, Finished, RunFolder, StudyFolder
 from tests.command_line import included
 from tests.test_store import frame, spec
 
@@ -198,3 +199,17 @@ def test_temporary_files_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_
     study.sweep()
     assert not left.exists()
     assert living.exists()
+
+
+def test_the_mark_of_who_died_at_the_end_of_a_run_is_swept(tmp_path: Path) -> None:
+    study = StudyFolder(tmp_path, "main").create()
+    ended, at_work = RunFolder(study.runs_path / "ended"), RunFolder(study.runs_path / "at-work")
+    for run in (ended, at_work):
+        run.begin(spec(), {})
+        run.finish()
+    stale_mark(ended)
+    with at_work.held():
+        study.sweep()
+        assert at_work.path_of(RUNNING).exists()
+    assert ended.state == "done"
+    assert litter(tmp_path) == []

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.store import RunFolder, StudyFolder, is_alive
+from bench.liveness import is_alive
+from bench.store import RunFolder, StudyFolder
 from tests.command_line import included, snapshot
 
 INTERRUPTED = "bench: interrupted; what is finished stays, the same command goes on\n"

@@ -14,15 +14,10 @@ import pandas as pd
 import pytest
 
 from bench.errors import BadData, BadRequest
+from bench.files import atomic_path, atomic_write
+from bench.liveness import birth, is_alive
 from bench.spec import EncoderConfig, Recipe, RunSpec
-from bench.store import (
-    RunFolder,
-    StudyFolder,
-    atomic_path,
-    atomic_write,
-    birth,
-    is_alive,
-)
+from bench.store import RunFolder, StudyFolder
 
 HOST = os.uname().nodename
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.attendance import attending, noted
+from bench.claims import process_mark
 from bench.cluster import Bundle, write_bundles
 from bench.errors import BadRequest
 from bench.merging import merge
@@ -22,7 +23,7 @@ from bench.registry import Registry
 from bench.sources import code_of_run
 from bench.spec import RunSpec
 from bench.standing import standings, status_lines, watch
-from bench.store import RUNNING, RunFolder, StudyFolder, process_mark
+from bench.store import RUNNING, RunFolder, StudyFolder
 from bench.upkeep import cancel_lines, waste
 from tests.command_line import call, included
 from tests.own_data import skin

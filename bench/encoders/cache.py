@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench.cache_folder import PART_SUFFIX, VARIABLE
 from bench.errors import BadConfig
-from bench.store import atomic_path
+from bench.files import atomic_path
 
 PART = 256  # tensors made and written at a time: what an interruption can lose
 N_LENGTH_BYTES = 8  # of the header of a safetensors file

@@ -26,9 +26,9 @@ import numpy as np
 from bench.cache_folder import ROWS_SUFFIX, cache_folder, entry_path
 from bench.data import Dataset, Modality, PictureArray, Pictures
 from bench.errors import BadData
+from bench.files import atomic_path
 from bench.sources import sources_hash
 from bench.spec import digest
-from bench.store import atomic_path
 from bench.volumes import VolumeArray, Volumes
 
 MAX_BYTES = 4 * 2**30  # in memory: 27 000 RGB pictures of 224 x 224
