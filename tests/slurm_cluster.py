@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMMANDS = ("slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "srun")
+PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])  # where Debian puts the daemons
 CONF = """\
 ClusterName=bench
 SlurmctldHost={host}(127.0.0.1)
@@ -52,7 +53,7 @@ PartitionName=toy Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscri
 
 def why_not() -> str:
     """Say why no Slurm can be started here; empty if one can."""
-    lacking = [name for name in COMMANDS if shutil.which(name) is None]
+    lacking = [name for name in COMMANDS if shutil.which(name, path=PATH) is None]
     if lacking:
         return f"no {', '.join(lacking)} here; Debian's package slurm-wlm has them"
     if os.getuid() != 0:
@@ -88,7 +89,7 @@ def slurm_cluster(folder: Path) -> Iterator[Cluster]:
     conf = folder / "slurm.conf"
     settings = {"host": host, "folder": folder, "ports": free_ports(2), "cpus": os.cpu_count()}
     conf.write_text(CONF.format(**settings))
-    environment = {**os.environ, "SLURM_CONF": str(conf)}
+    environment = {**os.environ, "SLURM_CONF": str(conf), "PATH": PATH}
     cluster = Cluster(folder, environment)
     daemons = []
     try:
