@@ -23,7 +23,7 @@ OVERHEAD = Goal("overhead", "<=", 50)  # ms
 N_HANDED = 50  # runs handed over at a time
 
 
-def measure(*, n_turns: int = 5, n_runs: int = 8, epochs: int = 60) -> Iterator[Result]:
+def measure(*, n_turns: int = 5, n_runs: int = 16, epochs: int = 30) -> Iterator[Result]:
     """Carry out the same runs on one worker and on two; the ratio is one / two.
 
     The workers have imported torch and loaded the data before: P9 counts that. What the executor
