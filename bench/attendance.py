@@ -59,7 +59,8 @@ def _mark_in(study: StudyFolder, path: Path) -> dict[str, Any] | None:
 
 def _forget_the_dead(study: StudyFolder) -> None:
     """Remove the notes of processes of this host that have ended, and those nobody can read."""
+    here = socket.gethostname()
     for path in _notes(study):
         mark = _mark_in(study, path)
-        if mark is None or (mark["host"] == socket.gethostname() and not is_live(mark)):
+        if mark is None or (mark.get("host", here) == here and not is_live(mark)):
             path.unlink(missing_ok=True)

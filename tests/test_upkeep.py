@@ -227,6 +227,7 @@ def test_the_note_of_a_killed_coordinator_says_nothing_and_goes_with_the_next(
     dead.wait()
     study.write_json("old.coordinator", process_mark() | {"pid": dead.pid, "born": 1})
     (study.path / "cut.coordinator").write_text("{")
+    (study.path / "empty.coordinator").write_text("{}")
     assert attending(study) == []
     with noted(study):
         (mine,) = attending(study)
