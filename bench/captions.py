@@ -123,7 +123,7 @@ def columns_sentence(conditions: Mapping[str, str]) -> str:
 
 
 def gaps_sentences(rows: Sequence[RowRuns], columns: Sequence[LayoutColumn]) -> list[str]:
-    """Say how the draws of the gaps went: realised rates, and turns that passed to other cases."""
+    """Say how gaps went: realised rates, turns that passed to other cases, cases left empty."""
     runs = [run for row in rows for run in row.done]
     draws = {"in training": _training_draws(runs), "at test": _test_draws(runs, columns)}
     sentences = [_realised(where, found) for where, found in draws.items() if found]
@@ -140,7 +140,25 @@ def gaps_sentences(rows: Sequence[RowRuns], columns: Sequence[LayoutColumn]) -> 
             f"The draw is not completely at random: {turns} fell on a case's last cell and passed "
             f"to another case ({said})."
         )
-    return sentences
+    return sentences + _empty_sentence(runs, columns)
+
+
+def _empty_sentence(runs: Iterable[RunResult], columns: Sequence[LayoutColumn]) -> list[str]:
+    """Say how many cases a column scores that have nothing in it, the most of any repeat."""
+    header = {column.condition: column.header for column in columns}
+    most: dict[str, int] = {}
+    for run in runs:
+        for condition, drawn in run.facts.get("condition_gaps", {}).items():
+            if condition in header and drawn.get("n_empty"):
+                name = header[condition]
+                most[name] = max(most.get(name, 0), drawn["n_empty"])
+    if not most:
+        return []
+    said = ", ".join(f"{n} in {name}" for name, n in most.items())
+    return [
+        "Every column scores all test cases; those that have nothing of it are given the class "
+        f"shares of training, by every method alike (at most, in a repeat: {said})."
+    ]
 
 
 Draws = dict[str, dict[Hashable, Mapping[str, Any]]]  # rate -> what was drawn -> how it went

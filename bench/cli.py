@@ -117,6 +117,9 @@ _study_run_options = _joined(
     click.option("--given", help="the column of mar and block"),
     click.option("--independent", is_flag=True, help="each cell by its own coin"),
     click.option("--train-rate", type=float, help="missing in training"),
+    click.option(
+        "--every-case", is_flag=True, help="score all cases in each subset, from what they have"
+    ),
     click.option("--balance", help="none, weights or batches"),
     click.option("--train-dropout", help="own, none or uniform"),
     click.option("--selection", help="all-subsets, as-trained, complete"),
@@ -220,6 +223,7 @@ def _fields(
     given: str | None,
     independent: bool,
     train_rate: float | None,
+    every_case: bool,
     out: Path | None,
     **flags: Any,
 ) -> dict[str, Any]:
@@ -231,6 +235,7 @@ def _fields(
         "given": given,
         "independent": independent or None,
         "train_rate": train_rate,
+        "every_case": every_case or None,
     }
     return flags | {
         "split_by": _split_by(split),

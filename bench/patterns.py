@@ -34,6 +34,7 @@ class Pattern:
     availability: Availability  # of all N cases
     realised: Mapping[str, float]  # column -> share of its present cells that is gone
     n_displaced: int = 0  # turns that fell on a case's last cell and passed to another case
+    n_empty: int = 0  # scored cases that have nothing and are given the class shares of training
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +80,10 @@ def test_pattern(
         BadRequest: the gaps cannot be made on this dataset.
     """
     natural = dataset.natural()
+    if condition.subset is not None and condition.every_case:
+        kept = natural.keep(condition.subset)
+        n_empty = int((~kept.modality[split.test].any(1)).sum())
+        return split.test, Pattern(kept, {}, n_empty=n_empty)
     rows = split.test[rows_that_serve(natural.modality[split.test], condition.subset)]
     if condition.subset is not None:
         return rows, Pattern(natural.keep(condition.subset), {})
@@ -99,8 +104,12 @@ def pattern_digest(availability: Availability, rows: np.ndarray) -> str:
 
 
 def pattern_words(pattern: Pattern) -> dict[str, object]:
-    """Return what a report should print of a draw: the realised rates, and its turns aside."""
-    return {"realised": dict(pattern.realised), "n_displaced": pattern.n_displaced}
+    """Return what a report should print of a draw: its rates, turns aside, and empty cases."""
+    found: dict[str, object] = {
+        "realised": dict(pattern.realised),
+        "n_displaced": pattern.n_displaced,
+    }
+    return found | ({"n_empty": pattern.n_empty} if pattern.n_empty else {})
 
 
 # --- the draw ---------------------------------------------------------------------------------

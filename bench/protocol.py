@@ -115,14 +115,17 @@ class Setting:
 class Condition:
     """One test setting, one column of a table.
 
-    With a `subset` only these modalities are kept and only cases that have them all are scored.
-    With `gaps` cells are removed and all cases are scored. With neither, cases are as they are.
+    With a `subset` only these modalities are kept and only cases that have them all are scored,
+    or with `every_case` all of them, from as much of the subset as they have: one that has none of
+    it is given the class shares of training, whatever the method. With `gaps` cells are removed and
+    all cases are scored. With neither, cases are as they are.
     """
 
     name: str
     long_name: str
     subset: Subset | None = None
     gaps: Gaps | None = None
+    every_case: bool = False
 
 
 def condition_of(value: Mapping[str, Any]) -> Condition:
@@ -133,9 +136,11 @@ def condition_of(value: Mapping[str, Any]) -> Condition:
         value["long_name"],
         None if subset is None else tuple(subset),
         None if gaps is None else gaps_of(gaps),
+        value.get("every_case", False),
     )
 
 
+EVERY_CASE = " of every case"  # ends the name of a subset's condition that scores all cases
 AS_THEY_ARE = Condition("as-is", "all that a case has")
 
 
@@ -224,15 +229,19 @@ class RatesProtocol(Protocol):
         return self.config.gaps(max(self.config.rates))
 
 
-def subset_condition(dataset: Dataset, subset: Subset) -> Condition:
+def subset_condition(dataset: Dataset, subset: Subset, *, every_case: bool = False) -> Condition:
     """Build the condition that tests one availability subset."""
+    name = subset_name(subset) + (EVERY_CASE if every_case else "")
     long_name = long_subset_name(subset, dataset.modality_names)
-    return Condition(subset_name(subset), long_name, subset=subset)
+    return Condition(name, long_name, subset=subset, every_case=every_case)
 
 
-def all_subset_conditions(dataset: Dataset) -> list[Condition]:
+def all_subset_conditions(dataset: Dataset, *, every_case: bool = False) -> list[Condition]:
     """List the conditions of every non-empty subset, by size."""
-    return [subset_condition(dataset, subset) for subset in subsets(dataset.n_modalities)]
+    return [
+        subset_condition(dataset, subset, every_case=every_case)
+        for subset in subsets(dataset.n_modalities)
+    ]
 
 
 def gaps_condition(gaps: Gaps | None) -> Condition:

@@ -58,9 +58,9 @@ def represented(fitted: Deep, material: Material, tests: Sequence[Test]) -> list
             whole[each.inside] = values.cpu().numpy()
     return [
         Represented(
-            material.dataset.cases[test.rows],
-            material.label[test.rows],
-            test.pattern.availability.modality[test.rows],
+            material.dataset.cases[test.asked],
+            material.label[test.asked],
+            test.pattern.availability.modality[test.asked],
             found.pop("fused", None),
             {int(name): values for name, values in found.items()},
         )

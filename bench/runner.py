@@ -223,11 +223,21 @@ class Test:
         rows, pattern = test_pattern(material.dataset, condition, material.split, repeat)
         return cls(condition, rows, pattern)
 
+    @property
+    def has_any(self) -> np.ndarray:
+        """(n,) bool, which rows have something; the others are no question to a model."""
+        return self.pattern.availability.modality[self.rows].any(1)
+
+    @property
+    def asked(self) -> np.ndarray:
+        """(m,) of the dataset, ascending: the rows that have something."""
+        return self.rows[self.has_any]
+
     def ask(self, test: np.ndarray) -> Ask:
         """Say what to predict, in places of the test part."""
-        seen = self.pattern.availability.rows(self.rows)
+        seen = self.pattern.availability.rows(self.asked)
         return Ask(
-            np.searchsorted(test, self.rows),
+            np.searchsorted(test, self.asked),
             torch.as_tensor(seen.modality),
             {m: torch.as_tensor(cells) for m, cells in seen.attributes.items()},
         )
@@ -287,7 +297,7 @@ class Deep:
     facts: dict[str, Any]
 
     def predict(self, material: Material, tests: Sequence[Test]) -> list[Scored]:
-        """Predict the conditions, encoding each test case once."""
+        """Predict the conditions' cases that have something, encoding each test case once."""
         asks = [test.ask(material.split.test) for test in tests]
         return predict(self.members, self.inputs(material), asks)
 
@@ -492,9 +502,9 @@ class Shallow:
     facts: dict[str, Any]
 
     def predict(self, material: Material, tests: Sequence[Test]) -> list[Scored]:
-        """Predict the conditions."""
+        """Predict the conditions' cases that have something."""
         return [
-            self.score(material, material.split.test, test.rows, test.pattern.availability)
+            self.score(material, material.split.test, test.asked, test.pattern.availability)
             for test in tests
         ]
 
@@ -596,10 +606,16 @@ def _add_conditions(
 def predictions_frame(
     material: Material, tests: Sequence[Test], scored: Sequence[Scored]
 ) -> pd.DataFrame:
-    """Lay predictions out: case, condition, label, p_0 ... p_{K-1}."""
+    """Lay predictions out: case, condition, label, p_0 ... p_{K-1}.
+
+    A case that has nothing in its condition gets the class shares of training.
+    """
     n_classes = len(material.dataset.classes)
     rows = np.concatenate([np.zeros(0, int), *(test.rows for test in tests)])
-    proba = np.concatenate(
+    shares = np.bincount(material.label[material.split.train], minlength=n_classes)
+    proba = np.tile(shares / shares.sum(), (len(rows), 1))
+    asked = np.concatenate([np.zeros(0, bool), *(test.has_any for test in tests)])
+    proba[asked] = np.concatenate(
         [np.zeros((0, n_classes)), *(each.proba.reshape(-1, n_classes) for each in scored)]
     )
     frame = pd.DataFrame({"case": material.dataset.cases[rows]})

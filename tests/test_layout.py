@@ -81,6 +81,16 @@ def test_a_training_that_protocols_share_is_in_the_layout_of_each() -> None:
     assert every.title == "wdbc, All subsets"
 
 
+def test_subsets_of_every_case_are_a_table_of_their_own_with_the_same_headers() -> None:
+    usual = planned("all-subsets", "c-tr+m-te").layouts[0]
+    every = planned("all-subsets", "c-tr+m-te", every_case=True).layouts[0]
+    assert len(merged([usual, every])) == 2
+    assert every.title == "wdbc, All subsets (every case)"
+    assert [each.header for each in every.columns] == [each.header for each in usual.columns]
+    assert [each.subset for each in every.columns] == subsets(3)
+    assert not {each.condition for each in every.columns} & {each.header for each in usual.columns}
+
+
 def test_layouts_cross_a_process_border_and_a_limit() -> None:
     study = planned("all-subsets", "c-tr+m-te")
     again = Study.from_json(json.loads(json.dumps(study.to_json())))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 from bench.data import Attribute, Availability, Dataset, Modality, Split
 from bench.errors import BadRequest, UnknownName
 from bench.patterns import Pattern, draw, test_pattern, training_pattern
-from bench.protocol import AS_THEY_ARE, Gaps, Setting, gaps_condition, gaps_of
+from bench.protocol import (
+    AS_THEY_ARE,
+    Gaps,
+    Setting,
+    all_subset_conditions,
+    condition_of,
+    gaps_condition,
+    gaps_of,
+)
 
 N_CASES = 120
 ATTRIBUTES = ("age", "size", "sex", "site")
@@ -246,6 +255,22 @@ def test_a_condition_with_gaps_scores_all_cases_and_a_subset_those_that_have_it(
     np.testing.assert_array_equal(
         pattern.availability.modality[rows], dataset.natural().modality[rows]
     )
+
+
+def test_a_subset_of_every_case_scores_all_and_counts_those_that_have_nothing_of_it():
+    dataset = make_dataset(gaps=True)
+    split = Split(np.arange(0), np.arange(0), np.arange(N_CASES))
+    has = dataset.natural().modality
+    for condition in all_subset_conditions(dataset, every_case=True):
+        again = condition_of(json.loads(json.dumps(asdict(condition))))
+        assert again == condition
+        rows, pattern = test_pattern(dataset, condition, split, (0, 0))
+        assert rows.tolist() == list(range(N_CASES))
+        assert condition.subset is not None
+        kept = np.isin(np.arange(3), condition.subset)
+        np.testing.assert_array_equal(pattern.availability.modality, has & kept)
+        assert pattern.n_empty == (~(has & kept).any(1)).sum()
+    assert (~has[:, 2]).any()
 
 
 def test_gaps_survive_plain_json():

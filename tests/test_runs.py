@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from bench.request import Request
@@ -103,6 +104,35 @@ def test_a_condition_that_no_case_serves_is_a_dash_and_others_can_follow(
     for folder in runs().values():
         assert folder.status()["conditions"] == ["0", "1", "2", "01", "02", "12", "012"]
         assert set(folder.predictions()["condition"]) == {"1", "2", "12"}
+
+
+def test_every_case_is_scored_from_what_it_has_and_nothing_is_trained_again(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["run", *included("planted"), "-d", "planted", "-m", "concat", "-m", "simmlm", *SMALL]
+    assert call(*asked) == 0
+    histories = [folder.path_of("history.jsonl") for folder in runs().values()]
+    trained = {path: path.read_bytes() for path in histories if path.exists()}
+    capsys.readouterr()
+    assert call(*asked, "--every-case") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "planted, All subsets (every case)" in text
+    assert "given the class shares of training, by every method alike" in text
+    assert {path: path.read_bytes() for path in trained} == trained
+    for folder in runs().values():
+        seen = folder.availability().query("condition == ''").set_index("case")
+        test = seen[seen["part"] == "test"]
+        found = folder.predictions().set_index("case")
+        for subset, names in (("0", ["view"]), ("12", ["clinical", "genes"])):
+            condition = f"{subset} of every case"
+            usual = found[found["condition"] == subset][["p_0", "p_1"]]
+            every = found[found["condition"] == condition][["p_0", "p_1"]]
+            assert sorted(every.index) == sorted(test.index) and len(usual) < len(every)
+            pd.testing.assert_frame_equal(every.loc[usual.index], usual, rtol=1e-5, atol=1e-6)
+            empty = every.loc[test.index[~test[names].any(axis=1)]]
+            draw = folder.status()["condition_gaps"][condition]
+            assert draw.get("n_empty", 0) == len(empty)
+            assert len(empty.drop_duplicates()) == (subset == "0")
 
 
 def test_verbose_says_of_every_run_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
