@@ -127,7 +127,8 @@ def test_every_case_is_scored_from_what_it_has_and_nothing_is_trained_again(
             condition = f"{subset} of every case"
             usual = found[found["condition"] == subset][["p_0", "p_1"]]
             every = found[found["condition"] == condition][["p_0", "p_1"]]
-            assert sorted(every.index) == sorted(test.index) and len(usual) < len(every)
+            assert sorted(every.index) == sorted(test.index)
+            assert len(usual) < len(every)
             pd.testing.assert_frame_equal(every.loc[usual.index], usual, rtol=1e-5, atol=1e-6)
             empty = every.loc[test.index[~test[names].any(axis=1)]]
             draw = folder.status()["condition_gaps"][condition]
