@@ -140,7 +140,7 @@ def condition_of(value: Mapping[str, Any]) -> Condition:
     )
 
 
-EVERY_CASE = " of every case"  # ends the name of a subset's condition that scores all cases
+EVERY_CASE = "-every"  # ends the name of a subset's condition that scores all cases
 AS_THEY_ARE = Condition("as-is", "all that a case has")
 
 

@@ -162,5 +162,5 @@ def test_the_command_reaches_the_reference_scores_of_every_case(
     found = pd.concat([score_frame(each, ["AUC"]) for each in results])
     mean = found.groupby("condition")["value"].mean()
     expected = {"0": 0.843, "1": 0.611, "2": 0.823, "3": 0.711, "0123": 0.890}
-    reached = {subset: mean[f"{subset} of every case"] for subset in expected}
+    reached = {subset: mean[f"{subset}-every"] for subset in expected}
     assert reached == pytest.approx(expected, abs=0.02)

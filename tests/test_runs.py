@@ -124,7 +124,7 @@ def test_every_case_is_scored_from_what_it_has_and_nothing_is_trained_again(
         test = seen[seen["part"] == "test"]
         found = folder.predictions().set_index("case")
         for subset, names in (("0", ["view"]), ("12", ["clinical", "genes"])):
-            condition = f"{subset} of every case"
+            condition = f"{subset}-every"
             usual = found[found["condition"] == subset][["p_0", "p_1"]]
             every = found[found["condition"] == condition][["p_0", "p_1"]]
             assert sorted(every.index) == sorted(test.index)
