@@ -9,9 +9,7 @@ named with its file and line.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 import re
 import warnings
@@ -25,8 +23,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from bench.csv_records import csv_records
 from bench.data import Dataset
-from bench.errors import BadData, BadRequest
+from bench.errors import BadData, BadRequest, UnknownName, unknown
 from bench.spec import Frozen
 
 if TYPE_CHECKING:
@@ -234,7 +233,7 @@ def read_table(
 
     Returns:
         Cells as str without surrounding blanks, NaN where blank. The index is the line of the
-        file (from 1, the header included) on which the record ends; empty lines are skipped.
+        file (from 1, the header included) on which the record begins; empty lines are skipped.
 
     Raises:
         BadData: not readable, in another encoding, no CSV, larger than `MAX_TABLE_BYTES` or
@@ -245,12 +244,13 @@ def read_table(
     return _frame(path, required_columns, *_records(path, text, header, delimiter))
 
 
-def read_sheet(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
-    """Read the first sheet of an XLSX file as text, whole numbers without a point.
+def read_sheet(path: Path, required_columns: Sequence[str], *, sheet: str = "") -> pd.DataFrame:
+    """Read a sheet of an XLSX file as text, whole numbers without a point.
 
     Args:
-        path: a workbook whose first row with content is the header.
+        path: a workbook; the first row of the sheet with content is the header.
         required_columns: columns that must be there; others are kept too.
+        sheet: its name; empty: the first sheet of cells that is not hidden.
 
     Returns:
         As `read_table`; the index is the row of the sheet, from 1.
@@ -258,19 +258,21 @@ def read_sheet(path: Path, required_columns: Sequence[str]) -> pd.DataFrame:
     Raises:
         BadData: not readable, or a fault that `read_table` names too.
         BadRequest: openpyxl, which reads such files, is not installed.
+        UnknownName: no sheet has this name.
     """
     records = [
-        (line, row) for line, row in enumerate(_sheet_rows(path), start=1) if any(row)
+        (line, row) for line, row in enumerate(_sheet_rows(path, sheet), start=1) if any(row)
     ]  # rows without content are formatted or were emptied
     if not records:
-        raise BadData(f"{path}: the first sheet is empty; get the file again")
+        which = f"sheet {sheet!r}" if sheet else "the first sheet"
+        raise BadData(f"{path}: {which} is empty; move the table to the front of the workbook")
     columns = _without_blank_end(records[0][1])
     rows = [_fitted(_without_blank_end(row), columns, path, line) for line, row in records[1:]]
     return _frame(path, required_columns, columns, [line for line, _ in records[1:]], rows)
 
 
-def _sheet_rows(path: Path) -> list[list[str]]:
-    """Return the cells of the first sheet as text, blank ones empty."""
+def _sheet_rows(path: Path, sheet: str) -> list[list[str]]:
+    """Return the cells of a sheet as text, blank ones empty."""
     try:
         import openpyxl  # noqa: F401
     except ModuleNotFoundError as error:
@@ -280,37 +282,64 @@ def _sheet_rows(path: Path) -> list[list[str]]:
         ) from error
     try:
         _check_unpacked(path, MAX_TABLE_BYTES)
+        _check_chart_sheets(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of styles and extensions that it does not know
-            rows = _cells(path, formulas=False)
+            rows = _cells(path, sheet, formulas=False)
             if unsolved := _unsolved(path):
-                _check_formulas(path, _cells(path, formulas=True), unsolved)
+                _check_formulas(path, _cells(path, sheet, formulas=True), unsolved)
             return [[_cell_text(cell) for cell in row] for row in rows]
-    except BadData:
+    except (BadData, UnknownName):
         raise
     except Exception as error:  # damaged workbooks raise many kinds
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
         raise BadData(f"{path}: no readable XLSX ({reason}); get the file again") from error
 
 
-def merged_cells(path: Path) -> list[str]:
-    """Name the merged cells of the first sheet of a workbook that can be read: `B2:B3`."""
+def merged_cells(path: Path, sheet: str = "") -> list[str]:
+    """Name the merged cells of a sheet of a workbook that can be read: `B2:B3`."""
     import openpyxl
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with closing(openpyxl.load_workbook(path)) as book:
-            return sorted(str(each) for each in book.worksheets[0].merged_cells.ranges)
+            return sorted(str(each) for each in _chosen(path, book, sheet).merged_cells.ranges)
 
 
-def _cells(path: Path, *, formulas: bool) -> list[Sequence[object]]:
-    """Return the cells of the first sheet: values, or formulas where there are some."""
+def _cells(path: Path, sheet: str, *, formulas: bool) -> list[Sequence[object]]:
+    """Return the cells of a sheet: values, or formulas where there are some."""
     import openpyxl
 
     with closing(openpyxl.load_workbook(path, read_only=True, data_only=not formulas)) as book:
-        sheet = book.worksheets[0]
-        sheet.reset_dimensions()  # rows as long as they are, not as the file claims
-        return [_checked_width(path, row) for row in sheet.iter_rows(values_only=True)]
+        chosen = _chosen(path, book, sheet)
+        chosen.reset_dimensions()  # rows as long as they are, not as the file claims
+        return [_checked_width(path, row) for row in chosen.iter_rows(values_only=True)]
+
+
+def _chosen(path: Path, book: Any, name: str) -> Any:
+    """Return the sheet of this name, or the first that is not hidden; charts are none."""
+    for sheet in book.worksheets:
+        if sheet.title == name or (not name and sheet.sheet_state == "visible"):
+            return sheet
+    if name:
+        raise unknown(f"sheet of {path.name}", name, [sheet.title for sheet in book.worksheets])
+    raise BadData(
+        f"{path}: the workbook has no sheet of cells, only charts or hidden ones; show the sheet "
+        "that holds the table, or save it as CSV"
+    )
+
+
+def _check_chart_sheets(path: Path) -> None:
+    """Refuse a chart sheet without a chart, over which the reader stumbles."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    for name in names:
+        folder, _, part = name.rpartition("/")
+        if folder == "xl/chartsheets" and f"{folder}/_rels/{part}.rels" not in names:
+            raise BadData(
+                f"{path}: the workbook holds a chart sheet without a chart, which cannot be read; "
+                "delete that sheet, or save the table as CSV"
+            )
 
 
 def _unsolved(path: Path) -> set[str]:
@@ -401,6 +430,9 @@ def _frame(
         raise BadData(
             f"{path}: column {some_of(missing)} is missing; the file has {some_of(columns)}"
         )
+    unnamed = [str(place) for place, name in enumerate(columns, start=1) if not name]
+    if len(unnamed) > 1:
+        raise BadData(f"{path}: columns {some_of(unnamed)} of the header have no name; name them")
     repeated = sorted(name for name, n_times in Counter(columns).items() if n_times > 1)
     if repeated:
         raise BadData(f"{path}: column {some_of(repeated)} stands there twice; keep one of them")
@@ -419,17 +451,13 @@ def _records(
     path: Path, text: str, header: Sequence[str] | None, delimiter: str
 ) -> tuple[list[str], list[int], list[list[str]]]:
     """Return the header, and the line and cells of each record."""
-    # strict: an unclosed quote would otherwise swallow the rest of the file without a word
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     lines: list[int] = []
     rows: list[list[str]] = []
-    try:
-        for row in reader:
-            if row:
-                lines.append(reader.line_num)
-                rows.append([cell.strip() for cell in row])
-    except csv.Error as error:
-        raise BadData(f"{path}, line {reader.line_num}: no CSV ({error}); mend the line") from error
+    for line, row in csv_records(path, text, delimiter):
+        cells = [cell.strip() for cell in row]
+        if any(cells):
+            lines.append(line)
+            rows.append(cells)
     if not rows:
         raise BadData(f"{path}: the file is empty; get it again")
     columns = rows[0] if header is None else list(header)
@@ -437,6 +465,9 @@ def _records(
     for line, row in zip(lines, rows, strict=True):
         if len(row) != len(columns):
             raise _other_length(path, line, len(row), len(columns))
+    n_named = len(_without_blank_end(columns))
+    if not any(any(row[n_named:]) for row in rows):  # spreadsheets write columns that are blank
+        columns, rows = columns[:n_named], [row[:n_named] for row in rows]
     return columns, lines[first:], rows[first:]
 
 

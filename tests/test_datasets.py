@@ -390,9 +390,15 @@ def test_table_without_a_header_line_takes_the_given_one(tmp_path: Path) -> None
 def test_table_index_is_the_line_of_the_file_and_blanks_are_nan(tmp_path: Path) -> None:
     text = '\ufeffa, b\r\n1,\r\n\r\n"two\r\nlines", x \r\n'
     table = read_table(written(tmp_path / "t.csv", text), ["a", "b"])
-    assert table.index.tolist() == [2, 5]
+    assert table.index.tolist() == [2, 4]
     assert table["b"].isna().tolist() == [True, False]
     assert table["b"].iloc[1] == "x"
+
+
+def test_blank_rows_and_columns_that_a_spreadsheet_writes_are_skipped(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "t.csv", "a,b,,\n1,2,,\n,,,\n3,,,\n,,,\n"), ["a"])
+    assert table.columns.tolist() == ["a", "b"]
+    assert table.index.tolist() == [2, 4]
 
 
 def test_words_that_other_readers_take_for_missing_stay_words(tmp_path: Path) -> None:
@@ -409,7 +415,14 @@ def test_words_that_other_readers_take_for_missing_stay_words(tmp_path: Path) ->
         ("", "the file is empty"),
         ("a,b\n1,2\n3\n", "line 3: 1 cells under 2 columns"),
         ("a,b\n1,2,3\n", "line 2: 3 cells under 2 columns"),
-        ('a,b\n1,"2\n', "no CSV"),
+        ('a,b\n1,"2\n', "line 2: no CSV .a quote opens here and is not closed.; close it"),
+        ('a,b\n1,x\n"2,y\n3,z\n', "line 3: no CSV .a quote opens here"),
+        ('a,b\n"1\n1",x\n"2\n2","y\n3,z\n', "line 5: no CSV .a quote opens here"),
+        ('a,b\n1,"x\n2,y\n3,"z"\n', "line 2: no CSV .a quote opens here"),
+        ('a,b\n1,x\n2,"y"z\n', "line 3: no CSV .',' expected after"),
+        ('a,b\n1,"x\n2,"\n3\n', "line 4: 1 cells under 2 columns"),
+        (f'a,b\n1,"x\n{"2,y" * 50_000}', "line 2: no CSV .a quote opens here"),
+        ("a,b,,c,\n1,2,3,4,5\n", "columns 3, 5 of the header have no name; name them"),
         (b"a,b\n1,2\n\xe9,3\n", "line 3: not UTF-8"),
     ],
 )

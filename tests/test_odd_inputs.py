@@ -104,7 +104,7 @@ def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
         (table(",40,", f",{'x' * 5000},"), f"line 2: age is '{'x' * 79}...; it must be a number"),
         (table(",40,", ",\N{MINUS SIGN}40,"), "line 2: age is '\N{MINUS SIGN}40'; it must be a n"),
         (table("age,sex", "age,age"), "lesions.csv: column age stands there twice; keep one"),
-        (table("arm", '"arm'), "lesions.csv, line 25: no CSV (unexpected end of data)"),
+        (table("arm", '"arm'), "lesions.csv, line 2: no CSV (a quote opens here and"),
         (lambda folder: linked(folder, "/etc/hostname"), "line 3: picture is 'pictures/lesion1.p"),
         (lambda folder: linked(folder, "lesion1.png"), "line 3: picture names 'pictures/lesion1."),
         (piped, "line 3: picture names 'pictures/lesion1.png', which is not in"),
@@ -197,6 +197,79 @@ def test_a_formula_whose_value_is_a_blank_text_is_blank(tmp_path: Path) -> None:
         for name, content in parts.items():
             book.writestr(name, content)
     assert load(path).table("history")["smoker"].isna().tolist()[:3] == [True, True, False]
+
+
+def empty_chart(book: Any) -> None:
+    book.create_chartsheet("First", 0)
+
+
+def chart(book: Any) -> None:
+    from openpyxl.chart import BarChart
+
+    book.create_chartsheet("First", 0).add_chart(BarChart())
+
+
+def blank_sheet(book: Any) -> None:
+    book.create_sheet("First", 0)
+
+
+def hidden_notes(book: Any) -> None:
+    notes = book.create_sheet("First", 0)
+    notes.append(["made by", "nobody"])
+    notes.sheet_state = "hidden"
+
+
+def put_first(folder: Path, make: Callable[[Any], None]) -> None:
+    """Put another sheet before that of the table."""
+    import openpyxl
+
+    book = openpyxl.load_workbook(folder / "kidneys.xlsx")
+    book.active.title = "Data"
+    make(book)
+    book.active = 1
+    book.save(folder / "kidneys.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (empty_chart, "the workbook holds a chart sheet without a chart, which cannot be read;"),
+        (blank_sheet, "the first sheet is empty; move the table to the front of the workbook"),
+    ],
+)
+def test_a_workbook_whose_first_sheet_is_no_table_is_refused_in_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Any], None],
+    said: str,
+) -> None:
+    pytest.importorskip("openpyxl")
+    path = kidney(tmp_path)
+    put_first(tmp_path, make)
+    assert f"kidneys.xlsx: {said}" in refusal(path, capsys)
+
+
+@pytest.mark.parametrize("make", [chart, hidden_notes])
+def test_charts_and_hidden_sheets_before_the_table_are_passed_over(
+    tmp_path: Path, make: Callable[[Any], None]
+) -> None:
+    pytest.importorskip("openpyxl")
+    path = kidney(tmp_path)
+    before = load(path)
+    put_first(tmp_path, make)
+    assert load(path).cases.tolist() == before.cases.tolist()
+
+
+def test_a_sheet_is_found_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openpyxl")
+    path = kidney(tmp_path)
+    put_first(tmp_path, blank_sheet)
+    text = path.read_text()
+    path.write_text(f"{text}sheet: Data\n")
+    assert load(path).n_cases == 24
+    path.write_text(f"{text}sheet: data\n")
+    end = "sheet: no sheet of kidneys.xlsx is named 'data'; did you mean Data?"
+    assert refusal(path, capsys).endswith(end)
 
 
 def test_merged_cells_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -228,5 +228,7 @@ def _check_not_empty(sheet: Sheet, available: np.ndarray) -> None:
 
 def _fingerprint(manifest: Manifest, table: Path, files: Sequence[Path], root: Path) -> str:
     """Hash the files and what the manifest makes of them; its title changes no number."""
-    said = manifest.model_dump(mode="json", exclude=set(Manifest.COSMETIC))
+    # `sheet` came later than the first results: unsaid, it must not change what they are known by
+    unsaid = set() if manifest.sheet else {"sheet"}
+    said = manifest.model_dump(mode="json", exclude={*Manifest.COSMETIC, *unsaid})
     return digest([said, fingerprint(table, files, root)])

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.csv_records import csv_records
 from bench.dataset import bad_cell, merged_cells, read_sheet, read_table, read_text, unique_names
-from bench.errors import BadData, unknown
+from bench.errors import BadData, UnknownName, unknown
 from bench.manifest.reading import ManifestFile
 from bench.wording import counted, listed
 
@@ -109,7 +110,12 @@ def _check_labels(sheet: Sheet) -> None:
 
 def _read(file: ManifestFile, path: Path) -> pd.DataFrame:
     if path.suffix.lower() == ".xlsx":
-        return read_sheet(path, ())
+        try:
+            return read_sheet(path, (), sheet=file.manifest.sheet)
+        except UnknownName as error:
+            raise BadData(f"{file.at('sheet')}: {error}") from None
+    if file.manifest.sheet:
+        raise BadData(f"{file.at('sheet')}: {path.name} is no XLSX and has no sheets; take it out")
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         raise BadData(f"{file.at('table')}: {path.name} is neither CSV nor XLSX; save it as one")
     delimiter, encoding = manner_of(path, file.manifest.delimiter, file.manifest.encoding)
@@ -157,7 +163,7 @@ def remarks(sheet: Sheet) -> Iterator[str]:
         if encoding != "utf-8-sig":
             yield f"{name}: read as {encoding}"
         yield from _padded(sheet, delimiter, encoding)
-    elif merged := merged_cells(sheet.path):
+    elif merged := merged_cells(sheet.path, sheet.file.manifest.sheet):
         yield (
             f"{name}: {listed(merged[:3])} {'are' if len(merged) > 1 else 'is'} merged "
             f"({counted(len(merged), 'place')}); all but the first cell of each is read as blank"
@@ -168,12 +174,7 @@ def remarks(sheet: Sheet) -> Iterator[str]:
 
 def _padded(sheet: Sheet, delimiter: str, encoding: str) -> Iterator[str]:
     """Name labels that stand between blanks; they are read without."""
-    import csv
-    import io
-
-    text = read_text(sheet.path, encoding)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    records = [(reader.line_num, row) for row in reader if row]
+    records = list(csv_records(sheet.path, read_text(sheet.path, encoding), delimiter))
     column = sheet.file.label.column
     place = [cell.strip() for cell in records[0][1]].index(column)
     lines = [line for line, row in records[1:] if row[place] != row[place].strip()]
