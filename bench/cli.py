@@ -403,7 +403,8 @@ def tune(
             f"--timeout wants a number of seconds, got {timeout}; leave it out for any"
         )
     request, carried = _asked("tuning", **flags)
-    from bench.ledger import JOURNAL, Budget, Law
+    from bench.ledger import JOURNAL
+    from bench.search_law import Budget, Law
     from bench.tuning import Plan
     from bench.tuning_report import tune
 

@@ -137,9 +137,27 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return (text + "\n").encode()
 
 
+def row_bytes(row: Mapping[str, Any]) -> bytes:
+    """Write a mapping as one line of JSON with its checksum, for a file that rows are added to."""
+    text = json.dumps({**row, CHECKSUM: checksum_of(row)}, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+def row_of(line: bytes) -> dict[str, Any] | None:
+    """Read a row, without its checksum; None: it is damaged. Older rows have no checksum."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict):
+        return None
+    wanted = row.pop(CHECKSUM, None)
+    return row if wanted in (None, checksum_of(row)) else None
+
+
 def checksum_of(value: object) -> str:
-    """Return eight hex digits that change with any change of a plain value."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    """Return eight hex digits that change with any change of a value that JSON can say."""
+    text = json.dumps(value, separators=(",", ":"))
     return f"{zlib.crc32(text.encode()):08x}"
 
 

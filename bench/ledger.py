@@ -9,24 +9,23 @@ is gone, the trial is marked failed and its parameters are asked again.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bench.claims import SILENCE_SECONDS
-from bench.errors import BadRequest, Damaged
+from bench.errors import BadRequest
+from bench.journal import FileLock, open_journal
 from bench.liveness import birth, is_alive
+from bench.search_law import Budget, Law
 from bench.search_space import quiet_optuna
-from bench.seeds import seed_for
 from bench.store import RunFolder
 
 if TYPE_CHECKING:
@@ -36,131 +35,6 @@ if TYPE_CHECKING:
 MAX_DEATHS = 3  # of processes at one trial, after which its parameters are not asked again
 JOURNAL = "journal"
 SEARCHES = "searches"  # folder of a study
-
-SamplerName = Literal["tpe", "random"]
-PrunerName = Literal["median", "halving", "none"]
-
-
-# --- what is pinned ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Law:
-    """How a search chooses and stops: all that Optuna's versions may set otherwise."""
-
-    sampler: SamplerName = "tpe"
-    pruner: PrunerName = "median"
-    seed: int = 0
-    n_startup_trials: int = 10  # drawn at random before TPE models them
-    n_ei_candidates: int = 24
-    multivariate: bool = False  # the default of Optuna 4; 5 changed it
-    constant_liar: bool = True  # trials at work count as bad, so that two do not ask for the same
-    pruner_startup_trials: int = 5  # finished before any is stopped by the median
-    warmup: int = 5  # epochs that no trial is stopped in
-    reduction_factor: int = 3  # of successive halving
-
-    def make_sampler(self, place: int) -> optuna.samplers.BaseSampler:
-        """Make the sampler of one trial, seeded by its place, so that a search can be resumed."""
-        import optuna
-
-        seed = seed_for("sampler", self.seed, place) % 2**32
-        if self.sampler == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        with quiet_optuna():
-            return optuna.samplers.TPESampler(
-                n_startup_trials=self.n_startup_trials,
-                n_ei_candidates=self.n_ei_candidates,
-                multivariate=self.multivariate,
-                group=False,
-                constant_liar=self.constant_liar,
-                seed=seed,
-            )
-
-    def make_pruner(self) -> optuna.pruners.BasePruner:
-        """Make the pruner."""
-        import optuna
-
-        if self.pruner == "none":
-            return optuna.pruners.NopPruner()
-        if self.pruner == "halving":
-            return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=max(1, self.warmup),
-                reduction_factor=self.reduction_factor,
-                min_early_stopping_rate=0,
-                bootstrap_count=0,
-            )
-        return optuna.pruners.MedianPruner(
-            n_startup_trials=self.pruner_startup_trials,
-            n_warmup_steps=self.warmup,
-            interval_steps=1,
-            n_min_trials=1,
-        )
-
-    def words(self) -> str:
-        """Say it in one sentence's part."""
-        sampler = {
-            "tpe": f"TPE ({self.n_startup_trials} random first, one parameter at a time)",
-            "random": "random",
-        }[self.sampler]
-        pruner = {
-            "none": "none",
-            "median": f"median of at least {self.pruner_startup_trials} trials",
-            "halving": f"successive halving by {self.reduction_factor}",
-        }[self.pruner]
-        spared = "" if self.pruner == "none" else f", from epoch {self.warmup} on"
-        return f"sampler {sampler}, seed {self.seed}; pruner {pruner}{spared}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `Law(**...)` takes."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What one search may spend; a search stops at the first that is reached."""
-
-    n_trials: int | None = None  # finished ones
-    seconds: float | None = None  # of trials, added over processes
-
-    def is_spent(self, n_finished: int, seconds: float) -> bool:
-        """Tell whether no further trial may begin."""
-        over = self.n_trials is not None and n_finished >= self.n_trials
-        return over or (self.seconds is not None and seconds >= self.seconds)
-
-
-# --- the lock ---------------------------------------------------------------------------------
-
-
-class FileLock:
-    """A lock between processes that the system releases when its holder dies.
-
-    It has the two methods that Optuna's journal wants of a lock.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._file: int | None = None
-
-    def acquire(self) -> bool:
-        """Wait for the lock and take it."""
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        """Give the lock back."""
-        assert self._file is not None
-        os.close(self._file)  # which unlocks
-        self._file = None
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold the lock for a block."""
-        self.acquire()
-        try:
-            yield
-        finally:
-            self.release()
 
 
 def shown_storage(storage: str) -> str:
@@ -205,6 +79,11 @@ class Ledger:
     law: Law
     storage_url: str = JOURNAL
 
+    @property
+    def journal(self) -> Path:
+        """The file of its trials, if they are in no database."""
+        return self.folder / f"{self.name}.journal"
+
     @cached_property
     def storage(self) -> optuna.storages.BaseStorage:
         """Open the journal, or the database of the address.
@@ -216,7 +95,7 @@ class Ledger:
         import optuna
 
         if self.storage_url == JOURNAL:
-            return self._journal()
+            return open_journal(self.journal)
         try:
             with quiet_optuna():
                 return optuna.storages.get_storage(self.storage_url)
@@ -226,21 +105,6 @@ class Ledger:
                 f"--storage {shown_storage(self.storage_url)!r} cannot be opened: "
                 f"{shown_storage(said)}; name a database, or leave it out for a file"
             ) from None
-
-    def _journal(self) -> optuna.storages.BaseStorage:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-
-        journal = self.folder / f"{self.name}.journal"
-        lock = FileLock(self.folder / f"{self.name}.journal.lock")
-        try:
-            backend = JournalFileBackend(str(journal), lock_obj=lock)  # type: ignore[arg-type]
-            return optuna.storages.JournalStorage(backend)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:  # of a changed line
-            raise Damaged(
-                f"{str(journal)!r} is damaged: {' '.join(str(error).split())[:160]}; delete it to "
-                "have the search made once more, its runs are found in the store"
-            ) from error
 
     @cached_property
     def study(self) -> optuna.Study:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bench.chapter import Chapter
+from bench.errors import Damaged
 from bench.importance import (
     EVALUATORS,
     EvaluatorName,
@@ -47,7 +48,7 @@ EVALUATOR: EvaluatorName = "ped-anova"
 
 
 def search_chapter(folder: StudyFolder) -> Chapter | None:
-    """Describe the searches of a study; None if it has none.
+    """Describe the searches of a study, and say which are not to be seen; None if it has none.
 
     Raises:
         BadData: a record is damaged; names it.
@@ -55,10 +56,16 @@ def search_chapter(folder: StudyFolder) -> Chapter | None:
     records = search_records(folder)
     if not records:
         return None
-    in_files = [each for each in records if each["storage"] == JOURNAL]
-    results = [SearchResult.of(stored_search(folder, each, None)) for each in in_files]
-    findings = [_finding(rows) for rows in by_table(results).values()]
-    findings += [_elsewhere(each) for each in records if each["storage"] != JOURNAL]
+    results, unseen = [], []
+    for record in records:
+        if record["storage"] != JOURNAL:
+            unseen.append(_finding_of(record, _elsewhere(record)))
+            continue
+        try:
+            results.append(SearchResult.of(stored_search(folder, record, None)))
+        except Damaged as error:
+            unseen.append(_finding_of(record, f"Not shown, as {error}."))
+    findings = [*(_finding(rows) for rows in by_table(results).values()), *unseen]
     views = {each.label: tuple(view_drawings(each, EVALUATOR)) for each in results}
     return Chapter(
         "searches",
@@ -175,16 +182,18 @@ def _weighed(rows: Mapping[str, Sequence[SearchResult]]) -> Iterator[str]:
         yield f"No importance is known of {listed(without)}."
 
 
-def _elsewhere(record: Mapping[str, Any]) -> Finding:
-    """Say of a search in a database where its trials are."""
+def _finding_of(record: Mapping[str, Any], sentence: str) -> Finding:
+    """Say of a search that is not shown why that is so."""
     fold = "" if record["fold"] is None else f", fold {record['fold']}"
     title = f"{record['dataset']}, {record['protocol']}: search of {record['row']}{fold}"
-    return Finding(
-        title,
-        (
-            f"Its trials are in {record['storage']}, outside of this study's files, and not shown "
-            "here; `bench sensitivity --study NAME --storage ADDRESS` shows them.",
-        ),
+    return Finding(title, (sentence,))
+
+
+def _elsewhere(record: Mapping[str, Any]) -> str:
+    """Say of a search in a database where its trials are."""
+    return (
+        f"Its trials are in {record['storage']}, outside of this study's files, and not shown "
+        "here; `bench sensitivity --study NAME --storage ADDRESS` shows them."
     )
 
 

@@ -19,7 +19,6 @@ once or not at all, which holds on a shared file system too. Nothing is pickled.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -45,10 +44,8 @@ from bench.claims import (
 )
 from bench.errors import BadRequest, Claimed, ClaimLost, Damaged
 from bench.files import (
-    CHECKSUM,
     atomic_path,
     atomic_write,
-    checksum_of,
     damaged,
     explained,
     json_bytes,
@@ -56,6 +53,8 @@ from bench.files import (
     read_bytes,
     read_json,
     remove_leftovers,
+    row_bytes,
+    row_of,
 )
 from bench.spec import RunSpec
 from bench.stored_tables import (
@@ -90,18 +89,6 @@ REPRESENTATIONS = "representations.npz"
 
 class Finished(ValueError):
     """A run was to be begun that is done."""
-
-
-def _row_of_history(line: bytes) -> dict[str, Any] | None:
-    """Read a row, without its checksum; None: it is damaged. Older rows have no checksum."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(row, dict):
-        return None
-    wanted = row.pop(CHECKSUM, None)
-    return row if wanted in (None, checksum_of(row)) else None
 
 
 def reason_of(status: Mapping[str, Any]) -> str:
@@ -321,15 +308,9 @@ class RunFolder:
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Append one row to the training log, readable at once."""
-        plain = plain_of(row)
-        line = json.dumps(
-            plain | {CHECKSUM: checksum_of(plain)}, ensure_ascii=False, allow_nan=False
-        )
-        with (
-            explained(self.path / HISTORY),
-            (self.path / HISTORY).open("a", encoding="utf-8") as f,
-        ):
-            f.write(line + "\n")
+        path = self.path / HISTORY
+        with explained(path), path.open("ab") as file:
+            file.write(row_bytes(plain_of(row)))
 
     def history(self) -> list[dict[str, Any]]:
         """Return the training log without lines that are damaged, as a last one that was cut off.
@@ -339,7 +320,7 @@ class RunFolder:
         path = self.path / HISTORY
         if not path.is_file():
             return []
-        rows = map(_row_of_history, read_bytes(path).split(b"\n"))
+        rows = map(row_of, read_bytes(path).split(b"\n"))
         return [row for row in rows if row is not None]
 
     def write_predictions(self, frame: pd.DataFrame) -> None:

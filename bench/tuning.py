@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.attendance import noted
 from bench.errors import BadData, BadRequest, BenchError, GivenUp
 from bench.executor import TIMED_OUT, Executor, Outcome, Task, value_of
-from bench.ledger import JOURNAL, SEARCHES, Budget, Law, Ledger, seconds_of, shown_storage
+from bench.ledger import JOURNAL, SEARCHES, Ledger, seconds_of, shown_storage
 from bench.request import Request, numbers
+from bench.search_law import Budget, Law
 from bench.search_space import Configuration, Space, quiet_optuna
 from bench.session import PLAIN, Manner, check_executor, check_jobs, open_executor
 from bench.spec import RunSpec, digest

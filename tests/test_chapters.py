@@ -15,7 +15,7 @@ from bench.page import write_report
 from bench.reporting import Asked
 from bench.store import StudyFolder
 from bench.variant_records import records_of, without_contained
-from tests.command_line import call, included
+from tests.command_line import call, included, snapshot
 from tests.test_page import WRAPPER, title_in_chromium
 
 TOY = (*included("tunable"), "-m", "tunable", "--set", "recipe.epochs=1", "--quiet")
@@ -130,6 +130,33 @@ def test_trials_in_a_database_are_named_and_left_where_they_are(folder: Path) ->
 
 
 @pytest.mark.slow
+def test_a_score_that_changed_in_a_journal_hides_its_search_until_it_is_made_again(
+    search: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BENCH_TOY_SPACE", "nan+raises")
+    (journal,) = Path("results", search, "searches").glob("*.journal")
+    whole = journal.read_text()
+    journal.write_text(whole.replace('"values": [0.', '"values": [0.9'))
+    page = page_of(search)
+    assert "Not shown, as &#39;results/tuning/searches/tunable-wdbc" in section(page, "summary")
+    assert "1 search with 0 trials" in page
+    asked = ("--folds", "0", "--trials", "5", "--sampler", "random")
+    for command in (("tune", *TOY, *asked), ("sensitivity", "--study", search)):
+        assert call(*command) == 2
+        error = capsys.readouterr().err
+        assert ".journal' is damaged: row " in error
+        assert error.count("\n") == 1
+    journal.unlink()
+    before = snapshot(study(search).runs_path)
+    assert call("tune", *TOY, *asked) == 0
+    again = snapshot(study(search).runs_path)
+    done = [name for name, (_, content) in before.items() if b'"done"' in content]
+    assert done
+    assert {name: again[name] for name in done} == {name: before[name] for name in done}
+    values = re.compile(r'"values": \[(.*?)\]')
+    assert values.findall(journal.read_text()) == values.findall(whole)
+
+
 def test_the_page_of_a_search_has_its_views_and_the_same_bytes_without_torch(folder: Path) -> None:
     assert call("tune", *TOY, "--folds", "0", "--trials", "4") == 0
     first, second = reported("tuning"), reported("tuning")

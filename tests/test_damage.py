@@ -5,6 +5,8 @@ Every file of a run folder meets every kind of damage and every command that rea
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -13,6 +15,9 @@ from pathlib import Path
 import pytest
 
 from bench.errors import Damaged
+from bench.files import row_of
+from bench.ledger import Ledger
+from bench.search_law import Budget, Law
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call, included
 
@@ -161,22 +166,57 @@ def test_damaged_notes_of_a_study_are_one_line_that_says_what_to_delete(
     assert [run.path_of("status.json").read_bytes() for run in runs] == before
 
 
-def test_a_damaged_journal_of_a_search_is_one_line(tmp_path: Path) -> None:
-    pytest.importorskip("optuna")
-    from bench.ledger import Budget, Law, Ledger
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Write the journal of a search with one finished trial."""
+    add_trial(tmp_path)
+    return tmp_path / "lr.journal"
 
-    def ledger() -> Ledger:
-        return Ledger("lr", tmp_path, tmp_path / "runs", Law())
 
-    claim = ledger().claim(Budget(9), {"x": 0.5}, lambda trial, _: trial.suggest_float("x", 0, 1))
+def add_trial(folder: Path) -> None:
+    ledger = ledger_of(folder)
+    claim = ledger.claim(Budget(9), {"x": 0.5}, lambda trial, _: trial.suggest_float("x", 0, 1))
     assert claim.trial is not None
-    journal = tmp_path / "lr.journal"
-    content = journal.read_bytes()
-    for place in range(0, len(content) - 2, 7):
-        journal.write_bytes(content[:place] + b"\xff" + content[place + 1 :])
-        if content[place : place + 1] == b"\n":
-            continue
-        with pytest.raises(Damaged, match=r"lr\.journal' is damaged: .*; delete it to have the"):
-            ledger().trials()
-    journal.write_bytes(content[:-9])  # a line that was being written when the power was cut
-    assert len(ledger().trials()) == 1
+    ledger.study.tell(claim.trial, 0.875)
+
+
+def ledger_of(folder: Path) -> Ledger:
+    return Ledger("lr", folder, folder / "runs", Law())
+
+
+def trials_of(journal: Path) -> list[tuple[object, ...]]:
+    found = ledger_of(journal.parent).trials()
+    return [(each.state, each.params, each.value, each.user_attrs) for each in found]
+
+
+def test_a_damaged_journal_of_a_search_is_one_line(journal: Path) -> None:
+    content, before = journal.read_bytes(), trials_of(journal)
+    named = r"lr\.journal' is damaged: row \d+; delete it to have the search made once more"
+    for place in range(len(content) - 1):
+        journal.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with contextlib.suppress(Damaged):
+            assert trials_of(journal) == before  # the word "checksum": the row is whole
+    for wrong in (content.replace(b"0.875", b"0.975"), content.replace(b"\n", b" ", 1)):
+        journal.write_bytes(wrong)
+        with pytest.raises(Damaged, match=named):
+            trials_of(journal)
+
+
+def test_a_row_that_was_cut_off_is_written_over(journal: Path) -> None:
+    content, before = journal.read_bytes(), trials_of(journal)
+    for end in (content + content[:50], content[:-9]):  # when the power was cut
+        journal.write_bytes(end)
+        add_trial(journal.parent)
+        assert all(map(row_of, journal.read_bytes().splitlines()))
+        whole, *_ = trials_of(journal)
+        assert (whole == before[0]) == (end != content[:-9])
+
+
+def test_a_journal_that_an_older_version_wrote_is_read(journal: Path) -> None:
+    before = trials_of(journal)
+    rows = [row_of(line) for line in journal.read_bytes().splitlines()]
+    journal.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert trials_of(journal) == before
+    journal.write_text(journal.read_text().replace("op_code", "op_cord", 1))
+    with pytest.raises(Damaged, match=r"lr\.journal' is damaged: 'op_code'; delete it"):
+        trials_of(journal)

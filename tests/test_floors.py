@@ -23,7 +23,7 @@ FLOORS = [
     "sources liveness files claims stored_tables store cache_folder clauses encoders free_text "
     "manifest results captions contest significance subgroups representations monotonicity tables "
     "published report score_table answers differences drawing planes summary variant_tables "
-    "variant_figures request search_space costs ledger attendance",
+    "variant_figures request search_space search_law journal ledger costs attendance",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
