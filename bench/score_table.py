@@ -46,6 +46,8 @@ WORDS = {
     "pending": "pending",
     "skipped": "n/a",
 }
+NOT_TESTED = "No finished run of this row tested this column."
+UNDEFINED = "Undefined in every repeat: this column has no cases, or one class."
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,8 +357,7 @@ class _RowWriter:
             return Cell(text=DASH, n=n_cases, n_repeats=0)
         found = self.grid.cell(metric.name, column.place)
         if not found.n_repeats:
-            what = "undefined" if n_cases else "not evaluated"
-            note = self._marks([f"This row is {what} in column {column.name}."])
+            note = self._marks([UNDEFINED if n_cases else NOT_TESTED])
             return Cell(text=DASH, n=n_cases, n_repeats=0, marks=(*marks, *note))
         return self._number(metric, found, n_cases, "this column", marks)
 

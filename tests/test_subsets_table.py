@@ -246,7 +246,8 @@ def test_a_row_that_lacks_a_condition_has_no_avg(study: StudyFolder) -> None:
     finished(study, binary({"0": ACC_100_AUC_100}), method="b")
     table = only(study)
     assert cell(table, "b", "AUC", "1").text == "-"
-    assert "not evaluated in column 1" in notes_of(table, cell(table, "b", "AUC", "1"))
+    notes = notes_of(table, cell(table, "b", "AUC", "1"))
+    assert notes == "No finished run of this row tested this column."
     assert cell(table, "b", "AUC", "AVG").text == "-"
     assert cell(table, "a", "AUC", "AVG").value == 75.0
 
