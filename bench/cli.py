@@ -638,12 +638,14 @@ def _ask(question: str) -> None:
     "--out", type=PATH, default="results", show_default=True, help="folder of all studies"
 )
 def merge(sources: tuple[str, ...], into: str, out: Path) -> int:
-    """Put the runs of SOURCES, names or folders of studies, into one; 1: some are left."""
+    """Put runs and searches of SOURCES, names or folders of studies, into one; 1: some are left."""
     from bench.merging import merge, merged_lines
+    from bench.search_merging import merge_searches
     from bench.store import StudyFolder
 
     target = StudyFolder(out, into)
-    merged = merge([_source(out, each) for each in sources], target)
+    studies = [_source(out, each) for each in sources]
+    merged = [*merge(studies, target), *merge_searches(studies, target)]
     print("\n".join(merged_lines(merged, target)))
     return 1 if any(each.conflict or (each.damaged and not each.taken) for each in merged) else 0
 

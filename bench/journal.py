@@ -18,6 +18,7 @@ from bench.files import damaged, explained, row_bytes, row_of
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 DELETED = "delete it to have the search made once more, its runs are found in the store"
 
@@ -116,3 +117,16 @@ def open_journal(path: Path) -> optuna.storages.BaseStorage:
         return optuna.storages.JournalStorage(Journal(path))  # type: ignore[arg-type]
     except (ValueError, LookupError, TypeError, AttributeError) as error:  # no checksum: an old one
         raise damaged(path, str(error)[:160], DELETED) from error
+
+
+def trials_in(path: Path, name: str) -> Sequence[FrozenTrial]:
+    """Read the trials of a search without writing anything; none if it has no journal.
+
+    Raises:
+        Damaged: it cannot be read as it was written; names it.
+    """
+    storage = open_journal(path)
+    try:
+        return storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+    except KeyError:
+        return []

@@ -185,7 +185,7 @@ class Ledger:
 
         with self.lock.held(), quiet_optuna():
             at_work = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            dead = [trial for trial in at_work if not self._lives(trial)]
+            dead = [trial for trial in at_work if not self.lives(trial)]
             for trial in dead:
                 self.fail(trial.number, reason)
         return dead
@@ -199,10 +199,11 @@ class Ledger:
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if not self._lives(trial):
+            if not self.lives(trial):
                 self._give_up(trial, counts=counts)
 
-    def _lives(self, trial: FrozenTrial) -> bool:
+    def lives(self, trial: FrozenTrial) -> bool:
+        """Tell whether the process that has a trial at work is alive."""
         worker = trial.user_attrs.get("worker")
         if worker is None:  # asked for under the lock by a process that no longer holds it
             return False

@@ -7,24 +7,26 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import BadData, BadRequest
 from bench.store import RunFolder, StudyFolder
 from bench.wording import counted
 
+CURE = "delete the wrong one and merge again"
 RANKS = ("done", "skipped", "failed")  # the best attempt of a run is taken; others are left
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of one run name: from where it was taken, or why it was not."""
+    """What came of one run or search by its name: from where it was taken, or why it was not."""
 
     name: str
-    taken: RunFolder | None
-    n_same: int = 0  # further finished attempts with the same predictions
-    conflict: str = ""
-    damaged: tuple[str, ...] = ()  # attempts that were left, with the reason
+    taken: Path | None
+    n_same: int = 0  # further ones with the same predictions or trials
+    conflict: str = ""  # with what to do
+    damaged: tuple[str, ...] = ()  # those that were left, with the reason
+    kind: Literal["run", "search"] = "run"
 
 
 def merge(sources: Sequence[StudyFolder], into: StudyFolder) -> list[Merged]:
@@ -71,7 +73,7 @@ def _merge_run(name: str, attempts: Sequence[RunFolder], into: StudyFolder) -> M
         _copy(best.path, target.path)
     for other in done[1:]:
         _add(target, other)
-    return Merged(name, best, n_same=max(0, len(done) - 1), damaged=damaged)
+    return Merged(name, best.path, n_same=max(0, len(done) - 1), damaged=damaged)
 
 
 def _conflict(one: RunFolder, other: RunFolder) -> str:
@@ -85,7 +87,8 @@ def _conflict(one: RunFolder, other: RunFolder) -> str:
         )
         if not left.sort_index().equals(right.sort_index()):
             return (
-                f"predictions of condition {condition!r} differ between {one.path} and {other.path}"
+                f"predictions of condition {condition!r} differ between {one.path} and "
+                f"{other.path}; {CURE}"
             )
     return ""
 
@@ -144,12 +147,19 @@ def merged_lines(merged: Sequence[Merged], into: StudyFolder) -> Iterator[str]:
     for each in merged:
         yield from (f"damaged and left: {damage}" for damage in each.damaged)
         if each.conflict:
-            yield f"conflict: {each.name}: {each.conflict}; delete the wrong one and merge again"
+            yield f"conflict: {each.name}: {each.conflict}"
+    yield _counts([each for each in merged if each.kind == "run"], "run", into)
+    if searches := [each for each in merged if each.kind == "search"]:
+        yield _counts(searches, "search", into)
+
+
+def _counts(merged: Sequence[Merged], kind: str, into: StudyFolder) -> str:
     n_taken = sum(each.taken is not None for each in merged)
     n_same = sum(each.n_same > 0 for each in merged)
     n_conflicts = sum(bool(each.conflict) for each in merged)
     n_open = len(merged) - n_taken - n_conflicts
-    yield (
-        f"{into.path}: {counted(n_taken, 'run')}; {n_same} found several times and equal, "
-        f"{n_conflicts} in conflict, {n_open} unfinished and left"
+    left = "unfinished" if kind == "run" else "damaged"
+    return (
+        f"{into.path}: {counted(n_taken, kind)}; {n_same} found several times and equal, "
+        f"{n_conflicts} in conflict, {n_open} {left} and left"
     )

@@ -93,8 +93,8 @@ def _runs(result: SearchResult) -> Iterator[RunResult]:
 
 def _lead(results: Sequence[SearchResult], n_searches: int) -> str:
     n_trials = sum(len(each.trials) for each in results)
-    word = "search" if n_searches == 1 else "searches"
-    return f"{n_searches} {word} with {counted(n_trials, 'trial')}, without test scores"
+    searches = counted(n_searches, "search")
+    return f"{searches} with {counted(n_trials, 'trial')}, without test scores"
 
 
 # --- in words ---------------------------------------------------------------------------------

@@ -458,9 +458,17 @@ def _task(search: Search, budget: Budget, slot: int, *, waits: bool) -> Task:
     return Task(f"{search.name}#{slot}", "search", payload)
 
 
+@dataclass(frozen=True)
+class Done:
+    """The searches of a request, and how many of their trials were finished before it."""
+
+    planned: list[Search | Refused]
+    n_found: int
+
+
 def carry_out_plan(
     request: Request, how: Plan, *, jobs: int, quiet: bool, manner: Manner = PLAIN
-) -> list[Search | Refused]:
+) -> Done:
     """Make the searches of a request and carry them out, each until its budget is spent.
 
     Raises:
@@ -477,6 +485,7 @@ def carry_out_plan(
     for each in searches:
         each.study.create()
         each.write_record(how.budget)
+    n_found = sum(len(each.ledger.finished()) for each in searches)
     if not all(is_over(each, how.budget) for each in searches):
         try:
             study = StudyFolder(Path(request.out), request.study)
@@ -489,7 +498,7 @@ def carry_out_plan(
             for each in searches:
                 each.ledger.release()
             raise
-    return planned
+    return Done(planned, n_found)
 
 
 def overhead(request: Request) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from bench.session import PLAIN, Manner
 from bench.spec import Tuned
 from bench.store import StudyFolder
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
-from bench.tuning import Plan, Refused, Scope, Search, carry_out_plan
+from bench.tuning import Done, Plan, Refused, Scope, Search, carry_out_plan
 from bench.wording import counted
 
 if TYPE_CHECKING:
@@ -45,18 +45,16 @@ def tune(
             carried out; nothing is trained then.
     """
     check_format(output)
-    planned = carry_out_plan(request, how, jobs=jobs, quiet=quiet, manner=manner)
-    return print_searches(planned, request, output, quiet=quiet)
+    done = carry_out_plan(request, how, jobs=jobs, quiet=quiet, manner=manner)
+    return print_searches(done, request, output, quiet=quiet)
 
 
-def print_searches(
-    planned: Sequence[Search | Refused], request: Request, output: str, *, quiet: bool
-) -> int:
+def print_searches(done: Done, request: Request, output: str, *, quiet: bool) -> int:
     """Print the tables, write figures and configurations; return the exit code."""
     from bench.figures import write_drawing
 
-    refused = [each for each in planned if isinstance(each, Refused)]
-    results = [SearchResult.of(each) for each in planned if isinstance(each, Search)]
+    refused = [each for each in done.planned if isinstance(each, Refused)]
+    results = [SearchResult.of(each) for each in done.planned if isinstance(each, Search)]
     configurations = [
         path for rows in by_configuration(results).values() for path in _write(rows, request)
     ]
@@ -65,6 +63,9 @@ def print_searches(
     pictures = [path for each in history_drawings(results) for path in write_drawing(each, folder)]
     print_built(tables, output)
     if not quiet:
+        n_carried_out = sum(len(each.trials) for each in results) - done.n_found
+        said = f"{counted(n_carried_out, 'trial')} carried out, {done.n_found} found finished"
+        print(said, file=sys.stderr)
         for each in refused:
             print(f"{each.row} on {each.dataset}: {each.reason}", file=sys.stderr)
         for path in configurations:

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 
 def counted(n: int, word: str) -> str:
-    """Write a number with its word: `1 seed`, `3 seeds`."""
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+    """Write a number with its word: `1 seed`, `3 seeds`, `2 searches`."""
+    plural = "es" if word.endswith("ch") else "s"
+    return f"{n} {word}" if n == 1 else f"{n} {word}{plural}"
 
 
 def listed(names: Iterable[str]) -> str:

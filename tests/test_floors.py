@@ -30,10 +30,10 @@ FLOORS = [
     "runner representing reports",
     "executor gpus expectation peak_memory worker cluster executors progress study planning "
     "complexity_tables",
-    "figures pattern_figure oddities preparation outlook"
-    " standing upkeep merging reporting comparing checking session variants variant_records "
-    "ablation sensitivity tuning search_results search_figures tuning_report importance chapter "
-    "search_chapter variant_chapter page_parts page_facts page "
+    "figures pattern_figure oddities preparation outlook standing upkeep merging search_merging "
+    "reporting comparing checking session variants variant_records ablation sensitivity tuning "
+    "search_results search_figures tuning_report importance chapter search_chapter "
+    "variant_chapter page_parts page_facts page "
     "predicting narrowing cli __main__",
 ]
 PLACES = {
