@@ -6,7 +6,7 @@ can be read without its study. What differs between rows is said per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.results import Repeat, RowRuns, cases_scored, constant_places, metric_named
@@ -212,7 +212,15 @@ def budget_sentence(rows: Sequence[RowRuns], preset: str) -> str:
         return f"{sizes}, batches of {recipe['batch_size']}"
 
     name = f" (preset {preset})" if preset else ""
-    return f"Budget{name}: {per_row(rows, say)}."
+    return f"Budget{name}: {'; '.join([per_row(rows, say), *_several_models(rows)])}."
+
+
+def _several_models(rows: Sequence[RowRuns]) -> Iterator[str]:
+    """Say which rows trained more than one model, and so had more than the one budget."""
+    for row in rows:
+        n_models = max((run.facts.get("n_models") or 1 for run in row.done), default=1)
+        if n_models > 1:
+            yield f"{row.label} trains {n_models} models, each by itself"
 
 
 def tuning_sentence(rows: Sequence[RowRuns]) -> str:
@@ -234,7 +242,10 @@ def selection_sentence(rows: Sequence[RowRuns]) -> str:
         return f"{rule} = {SELECTION[rule]}" if rule in SELECTION else rule
 
     later = per_row(rows, lambda run: f"epoch {run.spec['recipe']['warmup_epochs'] + 1}")
-    return f"Model selection: {per_row(rows, say)}; of a stage's epochs from {later} on."
+    return (
+        f"Model selection: {per_row(rows, say)}; of a stage's epochs from {later} on, of all where "
+        "it has no more."
+    )
 
 
 def dropout_sentence(rows: Sequence[RowRuns]) -> str:

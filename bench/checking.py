@@ -132,7 +132,7 @@ def _absent(folder: StudyFolder, results: Sequence[RunResult]) -> Iterator[str]:
         for name, conditions in entry["cells"]:
             wanted.setdefault(name, set()).update(conditions)
     there = {run.folder.path.name: run for run in results if run.folder is not None}
-    for name in wanted.keys() | there.keys():
+    for name in sorted(wanted.keys() | there.keys()):
         run = there.get(name)
         if run is None:
             yield f"{name} was never begun"

@@ -298,7 +298,12 @@ def _p(value: float | None) -> str:
 def _legend(families: Sequence[Family]) -> str:
     """Say what the marks are and what the interval is."""
     confidence = f"{100 * (1 - families[0].claim.alpha):g} %"
-    said = f"Interval: {confidence}, not adjusted."
+    has_interval = any(
+        not math.isnan(each.outcome.interval[0])
+        for family in families
+        for each in family.comparisons
+    )
+    said = f"Interval: {confidence}, not adjusted." if has_interval else "No interval."
     marks = {family.mark(each) for family in families for each in family.comparisons}
     if marks & {BETTER, WORSE}:
         said += " A star: A is significantly better; a circle: B is."

@@ -163,13 +163,13 @@ def cost_table(contents: Contents) -> Table:
         if row.done
     )
     title = f"Costs: {contents.layout.title}"
-    caption = "Means over the finished runs ± sample SD; a dash where nothing was noted."
+    caption = "Means over the finished runs ± sample SD; a dash where nothing was noted or counted."
     return Table(title, columns, (RowGroup("", rows),), (caption,))
 
 
 def _cost(runs: Sequence[RunResult], name: str, unit: str) -> Cell:
     known = [float(run.facts[name]) for run in runs if run.facts.get(name) is not None]
-    if not known:
+    if not any(known):  # 0 parameters: the shallow floor counts none
         return Cell(text=tables.DASH)
     spread = float(np.std(known, ddof=1)) if unit and len(known) > 1 else None
     return Cell(float(np.mean(known)), spread, digits=2 if unit else 0, n_repeats=len(known))

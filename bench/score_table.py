@@ -489,6 +489,9 @@ def _tests(whole: Part) -> list[str]:
     sentences = significance.sentences(list(whole.families.values()))
     if sentences and whole.contents.options.by:
         sentences.append("Subgroups are not tested.")
+    is_wanted = whole.contents.options.claim.test != "none" and len(whole.contents.rows) > 1
+    if not sentences and is_wanted and len(whole.contents.repeats) == 1:
+        sentences.append("No test: one repeat cannot tell how much training varies.")
     return sentences
 
 

@@ -130,11 +130,17 @@ class Session:
         for damage in answer.mended:
             print(f"mended: {damage.partition('; ')[0]}", file=sys.stderr)
         if not self.quiet:
-            said = (
-                f"{counted(answer.n_trained, 'run')} carried out, {answer.n_found} found finished"
+            n_declined = sum(folder.run_named(name).state == "skipped" for name in answer.folders)
+            said = [
+                f"{counted(answer.n_trained, 'run')} carried out",
+                f"{answer.n_found - n_declined} found finished",
+                f"{n_declined} not applicable" if n_declined else "",
+                f"{len(answer.failed)} failed" if answer.failed else "",
+            ]
+            print(
+                f"{', '.join(filter(None, said))}; predictions are in {folder.path}",
+                file=sys.stderr,
             )
-            failed = f", {len(answer.failed)} failed" if answer.failed else ""
-            print(f"{said}{failed}; predictions are in {folder.path}", file=sys.stderr)
 
 
 def retry_failed(study: StudyFolder, *, jobs: int, quiet: bool, manner: Manner = PLAIN) -> int:

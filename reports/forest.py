@@ -26,6 +26,7 @@ from bench.drawing import (
 from bench.report import Drawing
 from bench.results import Metric, metric_named
 from bench.score_table import Contents
+from bench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,9 +69,21 @@ def _drawing(rows: Rows, metric: Metric) -> Drawing | None:
         unit = f", {metric.unit} points" if metric.unit else ""
         text = f"difference of AVG {metric.name}{unit}; better to the {better}"
         ax.set_xlabel(text, fontsize=8)
-    note = f"Lines: {INTERVALS[rows.design]}; grey where zero is inside; triangles lie beyond."
-    title(figure, f"{layout.title}: {metric.name} minus that of {reference}", note)
+    heading = f"{layout.title}: {metric.name} minus that of {reference}"
+    title(figure, heading, _note(rows, int(data["repeats"].max())))
     return Drawing(file_name(Forest.name, layout.title, metric.name), figure, data)
+
+
+def _note(rows: Rows, n_repeats: int) -> str:
+    if rows.design == "single":
+        return (
+            "One repeat: no interval, so that no difference is sure. Triangles: points beyond the "
+            "edge."
+        )
+    return (
+        f"Lines: {INTERVALS[rows.design]}, {counted(n_repeats, 'repeat')}; grey where zero is "
+        "inside. Triangles: points beyond the edge, where lines are cut too."
+    )
 
 
 def _lines(rows: Rows, metric: Metric, reference: str) -> Iterator[dict[str, Any]]:
@@ -119,7 +132,7 @@ def _draw_panel(ax: Axes, lines: pd.DataFrame, metric: Metric) -> None:
     ax.set(xlim=limits, ylim=(-0.6, len(lines) - 0.4))
     ax.grid(axis="x", alpha=0.25, linewidth=0.5)
     ax.spines["left"].set_visible(False)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=7)  # a triangle at the edge needs room
 
 
 def _numbers(line: Mapping[Any, Any], metric: Metric) -> str:

@@ -27,6 +27,7 @@ from bench.drawing import (
 from bench.report import Drawing
 from bench.results import Metric, RunResult, metric_named
 from bench.score_table import Contents
+from bench.wording import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,9 +122,11 @@ def _figure(data: pd.DataFrame, metric: Metric, costs: Sequence[str], name: str)
         ax.set_ylabel(f"AVG {score_label(metric.name)}", fontsize=8)
     handles = [Line2D([], [], linestyle="", label=method, **look) for method, look in looks.items()]
     figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
+    without = data.loc[data[list(costs)].isna().any(axis=1), "method"]
+    absent = f" A panel lacks what has no number in it: {listed(without)}." if len(without) else ""
     note = (
         "Line: rows that no other row beats in both, cheaper and better. Means over runs; times "
-        "are those of the machine at hand. Points on the bad edge lie beyond it."
+        f"are those of the machine at hand. Points on the bad edge lie beyond it.{absent}"
     )
     title(figure, f"{name}: {metric.name} against cost", note)
     return figure

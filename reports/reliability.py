@@ -136,7 +136,7 @@ def _figure(rows: Rows, data: pd.DataFrame) -> Any:
     note = (
         f"Across: confidence, the probability of the predicted class, in {N_BINS} equal bins. "
         "Area: share of cases, pooled over repeats and columns. Below the diagonal: overconfident. "
-        "Numbers: ECE in percent of the pooled cases."
+        "Numbers: ECE in percent of the pooled cases, in the order of the legend."
     )
     title(figure, f"{rows.contents.layout.title}: reliability", note)
     return figure

@@ -92,6 +92,16 @@ def test_it_fits_one_screen_and_explains_itself(
     assert "Interval: 95 %, not adjusted." in text
 
 
+def test_one_repeat_has_no_interval_and_says_so(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for method, p in (("a", ACC_100_AUC_100), ("b", ACC_50_AUC_75)):
+        finished(study, binary({"0": p}), method=method)
+    text = said(capsys, study, "a", "b")
+    assert "No interval." in text
+    assert "95 %" not in text
+
+
 def test_the_sides_can_be_swapped(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
     two_methods(study)
     forth, back = (lines(capsys, study, *names) for names in (("a", "b"), ("b", "a")))

@@ -50,6 +50,9 @@ def test_a_study_has_macs_and_latency_once_they_were_measured(study: StudyFolder
     found = drawing.data.set_index("method")
     assert found.loc["a", ["macs", "latency"]].tolist() == [5000, 2.0]
     assert found.loc["b", ["macs", "latency"]].isna().all()
+    assert "A panel lacks what has no number in it: b." in " ".join(
+        drawing.figure.get_supxlabel().split()
+    )
     labels = [axes.get_xlabel() for axes in drawing.figure.axes]
     assert labels == ["parameters", "MACs of a complete case", "latency of a complete case, ms"]
 

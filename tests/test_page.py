@@ -16,6 +16,7 @@ from PIL import Image
 from bench.differences import Rows
 from bench.layout import Layout, LayoutColumn
 from bench.page import write_report
+from bench.page_facts import cost_table
 from bench.report import ReportOptions
 from bench.results import load_results
 from bench.score_table import Contents
@@ -335,3 +336,10 @@ def test_the_page_fits_phone_and_desk_and_asks_no_network(
     assert shown == width
     assert n_images > 5
     assert (n_loaded, n_requests) == (n_images, 0)
+
+
+def test_the_floor_has_a_dash_where_no_parameter_is_counted(study: StudyFolder) -> None:
+    facts = {"n_parameters": 0, "n_models": 1, "fit_seconds": 2.0}
+    finished(study, binary({"0": ACC_50_AUC_75}), method="floor", facts=facts)
+    (row,) = cost_table(contents(study)).rows
+    assert [each.number for each in row.cells] == ["-", "1", "2.00", "-"]

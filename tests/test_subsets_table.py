@@ -13,6 +13,7 @@ from bench.report import ReportOptions
 from bench.reporting import tables_of
 from bench.reports.subsets import PLUGIN
 from bench.results import layouts_of, load_results
+from bench.significance import Claim
 from bench.spec import EncoderConfig, Recipe
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_csv, to_latex, to_markdown
@@ -141,6 +142,29 @@ def test_one_repeat_has_no_spread(study: StudyFolder) -> None:
     assert all(each.spread is None for each in table.rows[0].cells)
     assert "One repeat (fold 0, seed 0): no spread." in table.caption
     assert "±" not in to_markdown(table)
+
+
+@pytest.mark.parametrize("test", ["auto", "none"])
+def test_a_table_of_one_repeat_says_why_it_has_no_test(study: StudyFolder, test: str) -> None:
+    for method in "ab":
+        finished(study, binary({"0": ACC_50_AUC_75}), method=method)
+    caption = only(study, claim=Claim(test=test)).caption
+    said = "No test: one repeat cannot tell how much training varies."
+    assert (said in caption) == (test == "auto")
+
+
+def test_a_budget_names_the_rows_that_had_it_more_than_once(study: StudyFolder) -> None:
+    scores = binary({"0": ACC_50_AUC_75})
+    finished(study, scores, method="a", facts={"n_models": 1})
+    finished(study, scores, method="b", facts={"n_models": 15})
+    caption = " ".join(only(study).caption)
+    assert "30 epochs, batches of 64; b trains 15 models, each by itself." in caption
+
+
+def test_a_caption_says_of_which_epochs_one_was_chosen(study: StudyFolder) -> None:
+    finished(study, binary({"0": ACC_50_AUC_75}), recipe=Recipe(epochs=2))
+    caption = " ".join(only(study).caption)
+    assert "of a stage's epochs from epoch 6 on, of all where it has no more." in caption
 
 
 def test_best_and_second_are_marked_per_column(study: StudyFolder) -> None:
