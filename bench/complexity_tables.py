@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from bench.availability import long_subset_name, subset_name, subsets
+from bench.cell import Cell as StudyCell
 from bench.complexity import Complexity, Cost, measure
 from bench.costs import cost_key, keep_costs, requests_of
 from bench.data import Availability, Dataset
@@ -21,7 +22,6 @@ from bench.planning import Planner
 from bench.request import Request
 from bench.runner import Context, Material, untrained
 from bench.store import StudyFolder
-from bench.study import Cell as StudyCell
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 
 SHALLOW = "fitted with scikit-learn: there are no layers to count"

@@ -131,11 +131,9 @@ class Executor(ABC):
     def close(self) -> None:
         """Let go of what is held; what this process is the parent of ends."""
 
-    def call(self, task: Task) -> Any:
-        """Carry out one task at once and return its value; raise its error."""
-        from bench.worker import perform
-
-        return value_of(perform(task, lambda share: None))
+    def call(self, task: Task) -> Outcome | None:
+        """Carry out one task at once; None: there is no place for it but the coordinator."""
+        return None
 
     def run(self, tasks: Sequence[Task], *, fail_fast: bool) -> Iterator[Outcome]:
         """Carry out the tasks; yield each outcome as it comes."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from bench.registry import registry_of
 from bench.request import Request
-from bench.study import registry_of
 
 
 def narrowed(request: Request, flags: Collection[str]) -> tuple[Request, str]:

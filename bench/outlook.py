@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from bench.cell import Cell
 from bench.expectation import Expectation
 from bench.plugin_listing import aligned
 from bench.request import Request
 from bench.store import StudyFolder
-from bench.study import Cell, Study
+from bench.study import Study
 from bench.wording import counted
 
 
@@ -42,7 +43,7 @@ def remarks(planned: Study) -> Iterator[str]:
 
 
 def _protocol_lines(request: Request) -> Iterator[str]:
-    from bench.study import registry_of
+    from bench.registry import registry_of
 
     registry = registry_of(request.include, request.override)
     for name in request.protocols:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.availability import subsets
+from bench.cell import Cell
 from bench.data import Dataset
 from bench.errors import BadConfig, BadRequest, unknown
 from bench.layout import Layout, LayoutColumn
@@ -17,15 +18,30 @@ from bench.leakscan import Scan, scan
 from bench.method import Config, Method, Plugin
 from bench.patterns import pattern_digest, test_pattern, training_pattern
 from bench.protocol import Condition, Protocol, Setting, condition_of
+from bench.registry import registry_of
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
 from bench.runner import Context, load_dataset, resolve_device, resolve_precision
 from bench.sources import code_of_run
 from bench.spec import EncoderConfig, Recipe, RunSpec, SelectionRule, digest
 from bench.splits import make_split, regrouped
-from bench.study import Cell, Study, registry_of, stamp_of_file
+from bench.study import Study, joined, stamp_of_file
 
 MAX_SUBSET_MODALITIES = 8  # 255 conditions
 MIN_RETRY_BATCH = 4  # cases; a run that needs more memory than that is not helped by halves
+
+
+def plan(request: Request) -> Study:
+    """Resolve a request into cells; imports plugins and torch, loads data, trains nothing.
+
+    Raises:
+        BenchError: an unknown name, key or value, or data that cannot be read.
+    """
+    return joined([Planner(part).study() for part in request.parts()])
+
+
+def scan_for_leaks(request: Mapping[str, Any], dataset: str) -> dict[str, Any]:
+    """Scan a dataset of a request for leaks; the counterpart of a task."""
+    return Arena(Planner(Request(**request)), dataset).scan().to_json()
 
 
 class Planner:

@@ -25,6 +25,7 @@ from bench.encoders.preprocessing import TableStatistics, VectorStatistics
 from bench.errors import BadData, BadRequest, unknown
 from bench.patterns import Pattern
 from bench.protocol import Condition
+from bench.registry import registry_of
 from bench.request import checked, settings_of
 from bench.runner import (
     Context,
@@ -37,7 +38,6 @@ from bench.runner import (
 from bench.spec import RunSpec
 from bench.standing import NO_PLUGINS, own_plugins
 from bench.store import RunFolder, StudyFolder
-from bench.study import registry_of
 from bench.wording import counted
 
 if TYPE_CHECKING:

@@ -38,6 +38,7 @@ from bench.plugin_file import (
     plugin_name,
     read_plugin_file,
 )
+from bench.spec import canonical_json
 
 Origin = Literal["built-in", "include", "entry point"]
 
@@ -369,3 +370,14 @@ def _check_class(found: Found, plugin: Any) -> None:
             f"{where}: its name is {vars(plugin)['name']!r} but its file gives {found.name!r}; "
             "rename one or leave the name out"
         )
+
+
+_registries: dict[str, Registry] = {}
+
+
+def registry_of(include: Sequence[str], override: bool) -> Registry:
+    """Return the registry of these includes, one per process, so that plugins load once."""
+    key = canonical_json([list(include), override])
+    if key not in _registries:
+        _registries[key] = Registry([Path(path) for path in include], override=override)
+    return _registries[key]

@@ -20,7 +20,6 @@ from bench.report import Drawing
 from bench.request import Request
 from bench.session import PLAIN, Manner
 from bench.spec import Recipe
-from bench.study import plan
 from bench.tables import Table
 from bench.variant_records import Record
 from bench.variant_tables import Comparison, Series, comparison_table
@@ -158,6 +157,8 @@ def _sequential(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> 
 
 def _check_all(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> None:
     """Refuse a wrong value of a later setting before the first is trained."""
+    from bench.planning import plan
+
     for parameter in parameters:
         for value in parameter.values:
             plan(bench.request_of(row, parameter.at(value)))

@@ -8,18 +8,20 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench import study as studies
 from bench.attendance import noted
+from bench.coordination import carry_out, retried
 from bench.errors import BadRequest
-from bench.executor import Executor, Means, Task
+from bench.executor import Executor, Means, Task, value_of
 from bench.leakscan import scan_file
 from bench.progress import listener
+from bench.registry import registry_of
 from bench.reporting import Asked, check_format, print_tables
 from bench.request import Request, checked, read_yaml
 from bench.spec import Frozen
 from bench.store import StudyFolder
-from bench.study import Answer, Study, registry_of
+from bench.study import Answer, Study, limited, stored_answer
 from bench.wording import counted
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -68,15 +70,13 @@ class Session:
     def run(self, limit: int | None, *, fail_fast: bool) -> int:
         """Train what is missing and print the table; return the exit code."""
         folder = StudyFolder(Path(self.request.out), self.request.study)
-        answer = studies.stored_answer(self.request, folder, limit)
+        answer = stored_answer(self.request, folder, limit)
         if answer is None:
             with noted(folder), self._executor() as executor:
-                planned = studies.limited(plan_in(executor, self.request), limit)
+                planned = limited(plan_in(executor, self.request), limit)
                 self._warn(planned)
                 self._scan(planned, folder.create(), executor)
-                answer = studies.carry_out(
-                    self.request, planned, folder, executor, fail_fast=fail_fast
-                )
+                answer = carry_out(self.request, planned, folder, executor, fail_fast=fail_fast)
             if answer.n_left:
                 return self._leave(answer, folder)
         else:
@@ -114,7 +114,7 @@ class Session:
             if not folder.read_if_whole(name):
                 payload = {"request": self.request.model_dump(mode="json")}
                 task = Task(name, "scan", payload | {"dataset": cell.spec.dataset})
-                folder.write_json(name, executor.call(task))
+                folder.write_json(name, called(executor, task))
 
     def dry_run(self, limit: int | None) -> int:
         """Print what would be run, and how long it would take."""
@@ -122,7 +122,7 @@ class Session:
 
         folder = StudyFolder(Path(self.request.out), self.request.study)
         with self._executor() as executor:
-            planned = studies.limited(plan_in(executor, self.request), limit)
+            planned = limited(plan_in(executor, self.request), limit)
         print("\n".join(outlook_lines(self.request, planned, folder, self.jobs)))
         return 0
 
@@ -162,7 +162,7 @@ def retry_failed(study: StudyFolder, *, jobs: int, quiet: bool, manner: Manner =
         ):
             planned = plan_in(executor, asked)
             cells = tuple(cell for cell in planned.cells if cell.spec.folder in failed)
-            answers.append(studies.retried(asked, cells, study, executor))
+            answers.append(retried(asked, cells, study, executor))
         failed -= {cell.spec.folder for cell in cells}
     n_tried = sum(len(answer) for answer in answers)
     again = [outcome for answer in answers for outcome in answer if outcome.error]
@@ -244,8 +244,22 @@ def seconds_of(text: str | None) -> float | None:
 
 
 def plan_in(executor: Executor, request: Request) -> Study:
-    """Resolve a request where the runs will be, so that this process imports no torch."""
-    return Study.from_json(executor.call(Task("plan", "plan", request.model_dump(mode="json"))))
+    """Resolve a request where the runs will be, so that this process imports no torch if it can."""
+    return Study.from_json(called(executor, Task("plan", "plan", request.model_dump(mode="json"))))
+
+
+def called(executor: Executor, task: Task) -> Any:
+    """Return the value of one task, carried out by an executor or, if it has no place, here.
+
+    Raises:
+        BenchError: the task failed.
+    """
+    outcome = executor.call(task)
+    if outcome is None:
+        from bench.worker import perform
+
+        outcome = perform(task, lambda share: None)
+    return value_of(outcome)
 
 
 @contextmanager

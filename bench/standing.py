@@ -16,9 +16,9 @@ from typing import Any
 from bench.cluster import Job, queue, queued_cells
 from bench.errors import BadData, BenchError
 from bench.plugin_listing import aligned
+from bench.registry import registry_of
 from bench.sources import code_of_run
 from bench.store import RunFolder, StudyFolder, reason_of
-from bench.study import registry_of
 
 STALE = "stale: the code behind it has changed since"
 OPEN = ("pending", "queued", "running")  # states that a later look may find changed

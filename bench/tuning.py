@@ -19,16 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.attendance import noted
+from bench.cell import Cell, run_cell
+from bench.coordination import context_of
 from bench.errors import BadData, BadRequest, BenchError, GivenUp
 from bench.executor import TIMED_OUT, Executor, Outcome, Task, value_of
 from bench.ledger import JOURNAL, SEARCHES, Ledger, seconds_of, shown_storage
+from bench.registry import registry_of
 from bench.request import Request, numbers
 from bench.search_law import Budget, Law
 from bench.search_space import Configuration, Space, quiet_optuna
 from bench.session import PLAIN, Manner, check_executor, check_jobs, open_executor
 from bench.spec import RunSpec, digest
 from bench.store import RunFolder, StudyFolder
-from bench.study import Cell, context_of, plan, registry_of, run_cell
 
 if TYPE_CHECKING:
     import optuna
@@ -327,6 +329,8 @@ class Plan:
         Raises:
             BenchError: the request cannot be planned, or a fold that is not there.
         """
+        from bench.planning import plan
+
         study = StudyFolder(Path(request.out), request.study)
         for row, dataset, protocol in product(request.methods, request.datasets, request.protocols):
             asked = request.alone(row, dataset, protocol)

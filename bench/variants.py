@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.attendance import noted
+from bench.coordination import carry_out_together
 from bench.executor import Executor
 from bench.layout import Layout
+from bench.registry import registry_of
 from bench.report import Drawing, ReportOptions
 from bench.reporting import check_format, identity_of, print_built, tables_of
 from bench.request import Request, merge
@@ -26,7 +28,7 @@ from bench.results import RunResult, load_results
 from bench.session import PLAIN, Manner, check_jobs, open_executor, plan_in
 from bench.significance import Claim
 from bench.store import StudyFolder
-from bench.study import carry_out_together, registry_of, stored_answer
+from bench.study import stored_answer
 from bench.tables import Table
 from bench.variant_tables import Series
 from bench.wording import counted

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bench.cell import run_cell
 from bench.claims import COORDINATOR
 from bench.errors import BenchError, Claimed, NotApplicable, is_lack_of_memory, reason_for
 from bench.executor import BUG, CLAIMED, OUT_OF_MEMORY, Outcome, Task
@@ -32,19 +33,20 @@ def perform(task: Task, report: Callable[[float], None]) -> Outcome:
 
 
 def _work(task: Task, report: Callable[[float], None]) -> Any:
-    from bench import study
-
     if task.kind == "plan":
+        from bench.planning import plan
         from bench.request import Request
 
-        return study.plan(Request(**task.payload)).to_json()
+        return plan(Request(**task.payload)).to_json()
     if task.kind == "scan":
-        return study.scan(**task.payload)
+        from bench.planning import scan_for_leaks
+
+        return scan_for_leaks(**task.payload)
     if task.kind == "search":
         from bench.tuning import work
 
         return work(task.payload, report)
-    return study.run_cell(task.payload, report)
+    return run_cell(task.payload, report)
 
 
 def serve(pipe: Connection, parent: int, gpu: str = "") -> None:

@@ -31,7 +31,7 @@ from bench.executors.slurm import SlurmConfig
 from bench.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.registry import Registry
 from bench.request import checked
-from bench.session import Manner, open_executor, seconds_of
+from bench.session import Manner, called, open_executor, seconds_of
 from bench.store import StudyFolder
 from bench.worker import perform
 from tests.command_line import call, included
@@ -182,7 +182,7 @@ def test_a_task_of_a_kind_that_fails_is_an_outcome() -> None:
 def test_a_run_beyond_the_time_limit_is_ended_and_the_next_goes_on() -> None:
     with closing(Processes(Means(jobs=1, time_limit=0.5))) as executor:
         with pytest.raises(Exception, match="no method is named"):
-            executor.call(Task("plan", "plan", {"methods": ["no-such-method"]}))  # imports torch
+            called(executor, Task("plan", "plan", {"methods": ["no-such-method"]}))  # imports torch
         pid = executor.slots[0].process.pid
         hang = Task("hang", "scan", {"request": {"methods": ["concat"]}, "dataset": "wdbc"})
         (outcome,) = executor.run([hang], fail_fast=False)

@@ -28,8 +28,8 @@ FLOORS = [
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
     "runner representing reports",
-    "executor gpus expectation peak_memory worker cluster executors progress study planning "
-    "complexity_tables",
+    "executor gpus expectation peak_memory cell study planning worker cluster executors progress "
+    "coordination complexity_tables",
     "figures pattern_figure oddities preparation outlook standing upkeep merging search_merging "
     "reporting comparing checking session variants variant_records ablation sensitivity tuning "
     "search_results search_figures tuning_report importance chapter search_chapter "
@@ -44,10 +44,7 @@ PLACES = {
 
 # Imports inside functions that go up, each with its reason.
 UPWARD = {
-    ("worker", "study"): "a worker looks up the work that it was sent",
-    ("worker", "tuning"): "likewise",
-    ("executor", "worker"): "an executor without a place for planning does it in this process",
-    ("study", "planning"): "a finished study is answered without planning it",
+    ("worker", "tuning"): "a worker looks up the work that it was sent",
 }
 
 TORCH = (

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from bench.cli import main
+from bench.registry import registry_of
 from bench.store import RunFolder, StudyFolder
-from bench.study import registry_of
 
 SPY = '''
 """Records what it is handed in training."""

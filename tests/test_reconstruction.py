@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from bench.method import Progress
+from bench.registry import registry_of
 from bench.runner import Context, Material, _load_deep
 from bench.spec import RunSpec
 from bench.store import RunFolder, StudyFolder
-from bench.study import registry_of
 from tests.command_line import call
 
 PROTOCOLS = ("m-tr+c-te", "c-tr+m-te", "m-tr+m-te")

@@ -13,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from bench.cell import Cell
 from bench.engine import NonFiniteLoss, Training, fit
 from bench.errors import BadData, BadRequest
 from bench.method import Method, Stage
+from bench.planning import plan
 from bench.protocol import condition_of
 from bench.registry import Registry
 from bench.request import Request
@@ -29,7 +31,6 @@ from bench.resume import (
 )
 from bench.runner import Context, Hooks, execute
 from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
-from bench.study import Cell, plan
 from bench.tensor_files import load_tensors, save_tensors
 from tests.command_line import PLUGINS, call
 from tests.test_store import spec

@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.planning import plan
 from bench.request import Request
 from bench.store import RunFolder, StudyFolder
-from bench.study import plan
 from tests.command_line import PLUGINS, call, included, snapshot
 
 ROOT = PLUGINS.parents[1]

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 from bench.errors import BenchError
 from bench.executor import (
@@ -30,7 +29,6 @@ from bench.executor import (
     Task,
     longest_first,
     retry_of,
-    value_of,
 )
 from bench.gpus import Gpu, gpus, next_task, uses_gpu
 from bench.worker import serve
@@ -83,11 +81,11 @@ class Processes(Executor):
         """Withdraw what waits."""
         self.waiting.clear()
 
-    def call(self, task: Task) -> Any:
-        """Carry out one task on the first worker, or else on a new one, and return its value.
+    def call(self, task: Task) -> Outcome:
+        """Carry out one task on the first worker, or else on a new one.
 
         Raises:
-            BenchError: the task failed, or ended two workers.
+            BenchError: the task ended two workers.
         """
         slot = self.slots[0]
         outcome = self._called(slot, task)
@@ -96,7 +94,7 @@ class Processes(Executor):
         slot.task = None
         if outcome.unmarked:
             raise BenchError(f"{GERUNDS[task.kind]} failed twice: {outcome.error}")
-        return value_of(outcome)
+        return outcome
 
     def _called(self, slot: _Slot, task: Task) -> Outcome:
         self._give(slot, task)

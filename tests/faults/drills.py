@@ -252,9 +252,8 @@ def data_changes(folder: Path) -> Seen:
 
 def change_after_planning() -> None:
     """Change the data as soon as the study is planned, as another process may."""
-    from bench import runner, study
-
-    carry_out = study.carry_out
+    from bench import runner, session
+    from bench.coordination import carry_out
 
     def late(*args: object, **kwargs: object) -> object:
         table = Path("data", "cases.csv")
@@ -262,7 +261,7 @@ def change_after_planning() -> None:
         runner._datasets.clear()
         return carry_out(*args, **kwargs)  # type: ignore[arg-type]
 
-    study.carry_out = late  # type: ignore[assignment]
+    vars(session)["carry_out"] = late
 
 
 # --- the list ---------------------------------------------------------------------------------
