@@ -19,6 +19,7 @@ from typing import Literal
 DASH = "-"
 TERMINAL_WIDTH = 100  # characters
 LATEX_COLUMNS = 8  # of numbers side by side on a page of A4
+PRINTED_COLUMNS = {True: 8, False: 13}  # of a page that is printed: with a spread, without
 LATEX_LINES = 48  # of a float, in lines of a table, on a page of A4 landscape
 LATEX_LETTERS = 170  # of a caption's line there
 SIGNS = ("*", "°", "†", "‡")  # marks of tests; all other marks are letters of footnotes
@@ -424,13 +425,18 @@ def to_html(table: Table, *, identity: str = "table") -> str:
 
     The heads of columns are buttons with `aria-sort`, which the script of the page serves: cells
     carry their unrounded values. Groups of rows are bodies of their own and are sorted by
-    themselves. Each table lies in a box that scrolls by itself, also by keyboard.
+    themselves. Each table lies in a box that scrolls by itself, also by keyboard. Paper does not
+    scroll: for it, a block that is too wide stands there once more, continued below itself.
 
     Args:
         table: what to write.
         identity: begins the ids within this part, so that several tables share a page.
     """
-    blocks = [_html_block(table, title, indexes, identity) for title, indexes in table.blocks()]
+    blocks = [
+        part
+        for title, indexes in table.blocks()
+        for part in _html_block(table, title, indexes, identity)
+    ]
     notes = [
         f'<li id="{_html_id(identity, mark)}"><b>{_html(mark)}</b> {_html(text)}</li>'
         for mark, text in table.footnotes.items()
@@ -442,12 +448,25 @@ def to_html(table: Table, *, identity: str = "table") -> str:
     return "\n".join(parts) + "\n"
 
 
-def _html_block(table: Table, title: str, indexes: Sequence[int], identity: str) -> str:
+def _html_block(table: Table, title: str, indexes: Sequence[int], identity: str) -> Iterator[str]:
+    """Yield the block in its box, and for paper the pieces of one that is too wide."""
+    label = _html(f"{table.title}: {title}" if title else table.title)
+    has_spread = any(row.cells[i].deviation for row in table.rows for i in indexes)
+    n_beside = PRINTED_COLUMNS[has_spread]
+    is_wide = len(indexes) > n_beside
+    box = f'class="scroll{" wide" * is_wide}" role="region" tabindex="0" aria-label="{label}"'
+    caption = f'<caption class="hidden">{label}; columns sort at a press of their heads</caption>'
+    yield f"<div {box}>\n{_html_table(table, title, indexes, identity, caption)}\n</div>"
+    for start in range(0, len(indexes), n_beside) if is_wide else ():
+        piece = _html_table(table, title, indexes[start : start + n_beside], identity)
+        yield f'<div class="printed">\n{piece}\n</div>'
+
+
+def _html_table(
+    table: Table, title: str, indexes: Sequence[int], identity: str, caption: str = ""
+) -> str:
     columns = [table.columns[i] for i in indexes]
-    name = f"{table.title}: {title}" if title else table.title
-    label = _html(name)
-    lines = [f'<div class="scroll" role="region" tabindex="0" aria-label="{label}">', "<table>"]
-    lines += [f'<caption class="hidden">{label}; columns sort at a press of their heads</caption>']
+    lines = [f"<table>{caption}"]
     heads = [_html_head(Column("", title, "", better="lower"), identity)]
     heads += [_html_head(column, identity) for column in columns]
     lines += [f"<thead><tr>{''.join(heads)}</tr>"]
@@ -455,7 +474,7 @@ def _html_block(table: Table, title: str, indexes: Sequence[int], identity: str)
         counts = "".join(f"<td>{count}</td>" for count in _counts(columns))
         lines += [f'<tr class="n"><th scope="row">n</th>{counts}</tr>']
     lines += ["</thead>", *(_html_group(group, indexes, identity) for group in table.groups)]
-    return "\n".join([*lines, "</table>", "</div>"])
+    return "\n".join([*lines, "</table>"])
 
 
 def _html_head(column: Column, identity: str) -> str:
@@ -464,8 +483,10 @@ def _html_head(column: Column, identity: str) -> str:
     said = column.long_header.strip()
     long_name = f' title="{_html(said)}"' if said else ""
     button = f'<button type="button"{long_name}>{_html(column.header)}</button>'
+    # browsers leave buttons out of a head that they repeat on the next page
+    plain = f'<span class="printed">{_html(column.header)}</span>'
     marks = _html_marks(column.marks, identity)
-    return f'<th scope="col" aria-sort="none" data-first="{first}">{button}{marks}</th>'
+    return f'<th scope="col" aria-sort="none" data-first="{first}">{button}{plain}{marks}</th>'
 
 
 def _html_group(group: RowGroup, indexes: Sequence[int], identity: str) -> str:

@@ -112,6 +112,27 @@ def small_table() -> Table:
     return Table(EVIL, columns, (RowGroup("", rows),), (EVIL,), {"a": EVIL})
 
 
+def wide_table(n: int, spread: float | None) -> Table:
+    columns = tuple(Column(str(i), f"column {i}", "ACC") for i in range(n))
+    cells = tuple(Cell(100.0 + i, spread) for i in range(n))
+    return Table("t", columns, (RowGroup("", (Row("x", cells),)),))
+
+
+@pytest.mark.parametrize(("spread", "n_beside"), [(1.0, 8), (None, 13)])
+def test_paper_shows_every_column_of_a_wide_table_once(spread: float | None, n_beside: int) -> None:
+    box, *printed = to_html(wide_table(20, spread)).split('<div class="printed">')
+    assert 'class="scroll wide"' in box
+    found = [re.findall(r'data-value="([\d.]+)"', piece) for piece in printed]
+    assert [value for piece in found for value in piece] == [str(100.0 + i) for i in range(20)]
+    assert max(map(len, found)) == n_beside
+
+
+def test_a_table_that_fits_paper_stands_on_the_page_once() -> None:
+    text = to_html(wide_table(8, 1.0))
+    assert text.count("<table>") == 1
+    assert "scroll wide" not in text
+
+
 def test_strings_of_a_table_are_escaped() -> None:
     text = to_html(small_table())
     assert "<script" not in text
