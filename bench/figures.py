@@ -15,6 +15,7 @@ METADATA: dict[str, dict[str, str | None]] = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     "png": {"Software": None},
 }
+TITLE, NOTE = "Title", "Description"  # of a PNG: what it says above and below its panels
 
 
 def write_drawing(drawing: Drawing, folder: Path) -> list[Path]:
@@ -33,7 +34,14 @@ def write_drawing(drawing: Drawing, folder: Path) -> list[Path]:
     pictures = []
     for ending, metadata in METADATA.items():
         content = io.BytesIO()
-        drawing.figure.savefig(content, format=ending, dpi=DPI, metadata=metadata)
+        told = metadata | (_words(drawing) if ending == "png" else {})
+        drawing.figure.savefig(content, format=ending, dpi=DPI, metadata=told)
         pictures.append(folder / f"{drawing.name}.{ending}")
         atomic_write(pictures[-1], content.getvalue())
     return [*pictures, table]
+
+
+def _words(drawing: Drawing) -> dict[str, str | None]:
+    """Return what a figure says in words, for those who cannot see it."""
+    said = {TITLE: drawing.figure.get_suptitle(), NOTE: drawing.figure.get_supxlabel()}
+    return {key: " ".join(text.split()) for key, text in said.items() if text}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import base64
-import struct
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import tables
+from bench.figures import NOTE, TITLE
 from bench.tables import Table
 
 WIDE = 2.2  # times as wide as high: a picture that takes the whole width
+WIDE_PIXELS = 1600  # so does one whose letters half the width would make too small
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Picture:
     @classmethod
     def of(cls, name: str, png: bytes, csv: bytes) -> Picture:
         """Embed a figure and its numbers."""
-        width, height = struct.unpack(">II", png[16:24])  # of the header, in pixels
-        n_lines = csv.count(b"\n") - 1
-        alt = f"Figure {name}; its {n_lines} lines of numbers are in the CSV beside it"
+        from PIL import Image
+
+        with Image.open(io.BytesIO(png)) as picture:
+            width, height = picture.size
+            alt = _alt(name, picture.info, csv.count(b"\n") - 1)
         sources = _data_uri(png, "image/png"), _data_uri(csv, "text/csv")
-        return cls(name, *sources, alt, width > WIDE * height)
+        return cls(name, *sources, alt, width > WIDE * height or width > WIDE_PIXELS)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,13 @@ class Section:
     pictures: tuple[Picture, ...]
     views: tuple[tuple[str, tuple[Picture, ...]], ...]  # heading, pictures shown at a press
     reasons: tuple[tuple[str, str], ...]  # which trials have no value, and why
+
+
+def _alt(name: str, said: Mapping[str | tuple[int, int], object], n_lines: int) -> str:
+    """Say what a figure shows, in its own words where it has any."""
+    about = f"{said[TITLE]}." if TITLE in said else f"Figure {name}."
+    numbers = f"Its {n_lines} lines of numbers are in the CSV beside it."
+    return " ".join([about, *([str(said[NOTE])] if NOTE in said else []), numbers])
 
 
 def _data_uri(content: bytes, kind: str) -> str:

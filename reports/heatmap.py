@@ -1,7 +1,8 @@
 """Heat map of methods by subsets, with a matrix of dots below it that says what each subset holds.
 
 Columns go from few modalities to many; every score is printed in its cell. Colours begin where no
-more than stragglers are, so that one row far below the others does not hide their differences.
+more than stragglers are, so that one row far below the others does not hide their differences. What
+is too wide for a page goes on in further figures, with the same colours.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from bench.drawing import LayoutFigure, file_name, score_label, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
 from bench.results import Metric, metric_named
-from bench.score_table import Contents
-from bench.wording import counted
+from bench.score_table import AVERAGE, Contents
+from bench.wording import counted, listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
 
 CELL_INCHES = (0.62, 0.3)
+MOST_COLUMNS = 16  # of a figure that is legible at the width of a page
 WHISKER = 1.5  # box heights below the box from which on a score is a straggler (Tukey 1977)
 COLOURS = {"higher": "cividis", "lower": "cividis_r"}
 
@@ -43,7 +45,7 @@ class HeatMap(LayoutFigure):
             for metric in map(metric_named, contents.options.metrics):
                 columns = _by_size(rows.columns(metric.name, block))
                 if columns:
-                    yield _drawing(rows, metric, block, columns)
+                    yield from _drawings(rows, metric, block, columns)
 
 
 def _by_size(columns: Sequence[LayoutColumn]) -> list[LayoutColumn]:
@@ -51,15 +53,27 @@ def _by_size(columns: Sequence[LayoutColumn]) -> list[LayoutColumn]:
     return sorted(columns, key=lambda column: len(column.subset or ()) or len(columns) + 1)
 
 
-def _drawing(rows: Rows, metric: Metric, block: str, columns: Sequence[LayoutColumn]) -> Drawing:
+def _drawings(
+    rows: Rows, metric: Metric, block: str, columns: Sequence[LayoutColumn]
+) -> Iterator[Drawing]:
+    """Draw some columns, with AVG of them all, in figures of about the same width."""
     import pandas as pd
 
-    layout = rows.contents.layout
+    layout, n = rows.contents.layout, len(columns)
     data = pd.DataFrame(_cells(rows, metric, block, columns))
+    limits = _colour_range(data["mean"].to_numpy(float), metric)
     heading = ", ".join(filter(None, [layout.title, block]))
-    figure = _figure(rows, metric, columns, data, f"{heading}: {score_label(metric.name)}")
-    name = file_name(HeatMap.name, layout.title, block, metric.name)
-    return Drawing(name, figure, data)
+    heading += f": {score_label(metric.name)}"
+    n_figures = -(-n // MOST_COLUMNS)
+    for i in range(n_figures):
+        first, end = (k * n // n_figures for k in (i, i + 1))
+        shown = columns[first:end]
+        which = f", columns {first + 1} to {end} of {n}" if n_figures > 1 else ""
+        part = data[data["condition"].isin([*(each.header for each in shown), AVERAGE])]
+        figure = _figure(rows, metric, shown, part, limits, heading + which)
+        number = str(i + 1) if n_figures > 1 else ""
+        name = file_name(HeatMap.name, layout.title, block, metric.name, number)
+        yield Drawing(name, figure, part)
 
 
 def _cells(
@@ -74,7 +88,7 @@ def _cells(
                 "table": rows.contents.layout.title,
                 "block": block,
                 "method": label,
-                "condition": column.header if column else "AVG",
+                "condition": column.header if column else AVERAGE,
                 "condition_name": column.long_name if column else "mean of the columns",
                 "metric": metric.name,
                 "unit": metric.unit,
@@ -85,7 +99,12 @@ def _cells(
 
 
 def _figure(
-    rows: Rows, metric: Metric, columns: Sequence[LayoutColumn], data: Any, heading: str
+    rows: Rows,
+    metric: Metric,
+    columns: Sequence[LayoutColumn],
+    data: Any,
+    limits: tuple[float, float],
+    heading: str,
 ) -> MatplotlibFigure:
     from matplotlib.figure import Figure as MatplotlibFigure
 
@@ -97,18 +116,26 @@ def _figure(
     heights = (CELL_INCHES[1] * len(labels), 0.22 * max(len(modalities), 1))
     figure = MatplotlibFigure((width, sum(heights) + 1.1), layout="constrained")
     top, below = figure.subplots(2, 1, height_ratios=heights, sharex=True)
-    _draw_cells(figure, top, image, metric)
+    _draw_cells(figure, top, image, metric, limits)
     top.set_yticks(range(len(labels)), labels)
     top.tick_params(length=0, labelsize=8, labelbottom=False)
     _draw_dots(below, columns, modalities)
     *fewer, most = sorted(set(data["repeats"].tolist()))
     counts = " or ".join([*map(str, fewer), counted(most, "repeat")])
-    title(figure, heading, f"Means over {counts}. AVG: mean of the columns.")
+    empty = [row.label for row in rows.contents.rows if not row.done]
+    absent = f" Without a finished run: {listed(empty)}." if empty else ""
+    title(figure, heading, f"Means over {counts}. AVG: mean of all columns.{absent}")
     return figure
 
 
-def _draw_cells(figure: MatplotlibFigure, ax: Axes, image: np.ndarray, metric: Metric) -> None:
-    low, high = _colour_range(image, metric)
+def _draw_cells(
+    figure: MatplotlibFigure,
+    ax: Axes,
+    image: np.ndarray,
+    metric: Metric,
+    limits: tuple[float, float],
+) -> None:
+    low, high = limits
     mesh = ax.imshow(image, cmap=COLOURS[metric.better], vmin=low, vmax=high, aspect="auto")
     for (row, column), value in np.ndenumerate(image):
         if np.isnan(value):

@@ -7,16 +7,19 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from bench.availability import subset_name, subsets
 from bench.differences import Rows
 from bench.layout import Layout, LayoutColumn
 from bench.page import write_report
 from bench.page_facts import cost_table
+from bench.registry import Registry
 from bench.report import ReportOptions
 from bench.results import load_results
 from bench.score_table import Contents
@@ -235,6 +238,35 @@ def test_the_page_has_every_section_and_says_what_failed(page: str) -> None:
     assert "broken on toy, training complete, fold 0, seed 0" in failures
     assert "failed: out of memory &lt;script&gt;" in failures
     assert "toy" in text.partition('<h2 id="leaks"')[2]
+
+
+def test_a_picture_says_what_it_shows_to_those_who_cannot_see_it(page: str) -> None:
+    alts = [html.unescape(each) for each in re.findall(r'<img [^>]*alt="([^"]*)"', page)]
+    heat = next(each for each in alts if each.startswith("toy, All subsets: AUC (%)."))
+    assert "Means over 3 repeats. AVG: mean of all columns." in heat
+    assert "Without a finished run: broken." in heat
+    assert heat.endswith("lines of numbers are in the CSV beside it.")
+
+
+def test_a_heat_map_too_wide_for_a_page_goes_on_in_another(study: StudyFolder) -> None:
+    chosen = subsets(5)[:25]  # all of one to three modalities
+    names = [subset_name(each) for each in chosen]
+    scores = [ACC_0_AUC_0, *[ACC_100_AUC_100] * 24]
+    finished(study, binary(dict(zip(names, scores, strict=True))))
+    columns = tuple(
+        LayoutColumn("complete", "all-subsets", name, name, name, subset=subset)
+        for name, subset in zip(names, chosen, strict=True)
+    )
+    wide = replace(layout(), columns=columns)
+    drawings = Registry().load("report", "heatmap")().draw(load_results(study), [wide])
+    drawn = [each for each in drawings if "AUC" in each.name]
+    assert [each.name for each in drawn] == [f"heatmap-toy-All-subsets-AUC-{i}" for i in (1, 2)]
+    shown = [each.data["condition"].tolist() for each in drawn]
+    assert [len(each) for each in shown] == [13, 14]
+    assert [each[-1] for each in shown] == ["AVG", "AVG"]
+    assert shown[0][:-1] + shown[1][:-1] == names
+    means = {each.data["mean"].iloc[-1] for each in drawn}
+    assert means == {96.0}
 
 
 @pytest.mark.slow
