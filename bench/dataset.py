@@ -37,6 +37,7 @@ DATA_VARIABLE = "BENCH_DATA_DIR"
 N_NAMED = 10  # files or names that an error lists before it says how many more there are
 MAX_TABLE_BYTES = 512 * 2**20  # of a table, unpacked: a small XLSX can claim to be larger
 MAX_COLUMNS = 20_000
+ZIP_MARK = b"PK\x03\x04"
 MAX_SHOWN = 80  # characters of a cell in an error
 # A cell of a workbook with a formula and no value; a formula whose value is a blank text says so.
 UNSOLVED = re.compile(
@@ -57,7 +58,7 @@ class DatasetPlugin(ABC):
     licence: ClassVar[str]
     config_class: ClassVar[type[Frozen]] = Frozen
     needs_root: ClassVar[bool] = True  # False: comes with a library, no files to point at
-    default_folds: ClassVar[int] = 5  # 1: the official parts
+    default_folds: ClassVar[int] = 5  # 1: the official parts; 0: its only official folds
     default_seeds: ClassVar[tuple[int, ...]] = (0,)
     recipe_defaults: ClassVar[Mapping[str, Any]] = {}  # fields of bench.spec.Recipe
     encoder_defaults: ClassVar[Mapping[str, Any]] = {}  # fields of bench.spec.EncoderConfig
@@ -484,6 +485,8 @@ def read_text(path: Path, encoding: str = "utf-8-sig") -> str:
         content = path.read_bytes()
     except OSError as error:
         raise BadData(f"{path}: cannot be read ({error.strerror})") from error
+    if content.startswith(ZIP_MARK):
+        raise BadData(f"{path}: an archive or workbook, no text; an XLSX file is to be named .xlsx")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:

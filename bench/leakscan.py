@@ -132,6 +132,8 @@ def _attribute_features(dataset: Dataset) -> Iterator[tuple[str, str, np.ndarray
     for modality in dataset.modalities:
         for attribute in modality.attributes:
             column = dataset.table(modality.name)[attribute.name]
+            if column.isna().all():  # there is nothing to score
+                continue
             if attribute.kind == "numeric":
                 x = column.to_numpy(float, na_value=np.nan)[:, None]
             else:

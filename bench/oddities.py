@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.pictures import is_turned
+from bench.wording import counted
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from bench.data import Attribute, Dataset
@@ -30,6 +35,8 @@ def oddities(dataset: Dataset) -> Iterator[str]:
         absent = 1 - natural.modality[:, m].mean()
         if absent > NEARLY_ALL:
             yield f"{modality.name}: absent in {100 * absent:.0f} % of the cases"
+        if modality.kind == "image":
+            yield from _turned(modality.name, getattr(dataset.content[modality.name], "paths", ()))
         for attribute in modality.attributes:
             column = dataset.table(modality.name)[attribute.name]
             for said in _attribute(attribute, column):
@@ -48,11 +55,23 @@ def _classes(dataset: Dataset) -> Iterator[str]:
         yield f"classes {words} differ in capitals, blanks or signs only"
 
 
+def _turned(name: str, paths: Sequence[Path | None]) -> Iterator[str]:
+    """Name pictures that a viewer shows in another orientation than they are read in."""
+    turned = [path for path in paths if path is not None and is_turned(path)]
+    if turned:
+        yield (
+            f"{name}: {counted(len(turned), 'picture')} with an orientation tag, which is not "
+            f"obeyed, the first is {turned[0].name}; turn the pixels if it matters"
+        )
+
+
 def _attribute(attribute: Attribute, column: pd.Series) -> Iterator[str]:
     found = column.dropna()
     if len(found) < len(column) * (1 - NEARLY_ALL):
         yield f"absent in {100 * (1 - len(found) / len(column)):.0f} % of the cases"
-    if len(found) and found.nunique() == 1:
+    if found.empty:
+        return
+    if found.nunique() == 1:
         yield f"always {str(found.iloc[0])!r} where it is there"
     elif attribute.kind == "numeric":
         yield from _far(found.to_numpy(float))

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from bench.errors import BadData
 
@@ -32,6 +32,7 @@ MODES = frozenset({"1", "L", "P", "RGB"})
 ALPHA_MODES = frozenset({"LA", "RGBA"})
 DEEP_MODES = frozenset({"I", "I;16", "I;16B"})  # what Pillow calls 16-bit grey, by its version
 OPAQUE = 255
+UPRIGHT = 1  # the orientation tag of a picture that is as it is to be seen
 DEEP_WHITE = 2**16 - 1
 # What Pillow's decoders let through on damaged files.
 DAMAGE = (
@@ -91,6 +92,17 @@ def read_deep_grey(path: Path) -> np.ndarray:
     if values.min() < 0 or values.max() > DEEP_WHITE:
         raise BadData(f"{path}: the picture has more than 16 bits per pixel; convert it to 16 bits")
     return values.astype(np.uint16)
+
+
+def is_turned(path: Path) -> bool:
+    """Say whether a picture's orientation tag asks for a turn or a flip; it is not obeyed."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.format == "PNG" and "exif" not in image.info:
+                return False  # Pillow would decode the picture to look for a tag behind it
+            return image.getexif().get(ExifTags.Base.Orientation, UPRIGHT) not in (0, UPRIGHT)
+    except (*DAMAGE, Image.DecompressionBombError):
+        return False  # the reader names it
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

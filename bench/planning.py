@@ -139,7 +139,7 @@ class Arena:
         self.encoder: EncoderConfig = encoder_of(request, self.plugin.encoder_defaults)
         self.split_by = request.split_by
         self.split_on = regrouped(self.dataset, self.split_by)
-        self.n_folds = request.n_folds or self.plugin.default_folds
+        self.n_folds = request.n_folds or self.plugin.default_folds or max(self.dataset.folds)
         if self.split_by:
             (self.n_folds,) = self.split_on.folds
         self.repeats = self._repeats()

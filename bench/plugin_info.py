@@ -98,7 +98,8 @@ def _limits(can: Any) -> str:
 
 
 def _dataset_lines(plugin: Any) -> Iterator[str]:
-    yield f"folds: {plugin.default_folds}, seeds: {', '.join(map(str, plugin.default_seeds))}"
+    seeds = ", ".join(map(str, plugin.default_seeds))
+    yield f"folds: {plugin.default_folds or 'its own'}, seeds: {seeds}"
     if plugin.needs_root:
         yield "files: give their folder with --data-root or BENCH_DATA_DIR"
     for title in ("recipe_defaults", "encoder_defaults"):

@@ -81,8 +81,9 @@ def read_volume(path: Path | None, shape: Shape, channels: int = 1) -> np.ndarra
     """
     if path is None:
         raise ValueError("path is None: this case has no volume, read the rows that have one")
-    read = _numpy if path.name.endswith(NUMPY) else _nifti
-    if not path.name.endswith((*NIFTI, NUMPY)):
+    name = path.name.lower()
+    read = _numpy if name.endswith(NUMPY) else _nifti
+    if not name.endswith((*NIFTI, NUMPY)):
         known = ", ".join((*NIFTI, NUMPY))
         raise BadData(f"{path}: volumes are read from {known} files; convert it to one of them")
     try:

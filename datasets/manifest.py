@@ -57,7 +57,8 @@ class OwnData(DatasetPlugin):
         """
         file = read_manifest(path)
         said = file.manifest
-        n_folds = 1 if said.split else said.n_folds
+        own_folds = said.folds and "n_folds" not in said.model_fields_set
+        n_folds = 1 if said.split else 0 if own_folds else said.n_folds
         values = {
             "name": file.name,
             "display_name": file.name,

@@ -17,6 +17,7 @@ from bench.data import Dataset
 from bench.datasets.manifest import ManifestConfig, OwnData
 from bench.errors import BadConfig, BadData, BadRequest, BenchError
 from bench.manifest.schema import SOURCES, Manifest
+from bench.planning import Arena, Planner
 from bench.registry import Registry
 from bench.request import Request, layered
 from bench.spec import Recipe
@@ -111,7 +112,7 @@ def test_rows_of_some_labels_are_left_out(tmp_path: Path) -> None:
     replaced(path, "label: diagnosis", "label: {column: diagnosis, leave_out: [unclear, '']}")
     assert load(path).n_cases == 22
     oddities = OwnData.of_file(path)().oddities(ManifestConfig(), None)
-    assert oddities == ["lesions.csv: 2 rows are left out for their label"]
+    assert oddities == ["lesions.csv: 2 rows left out for the label"]
 
 
 def test_parts_and_folds_are_taken_from_columns(tmp_path: Path) -> None:
@@ -129,6 +130,40 @@ def test_parts_and_folds_are_taken_from_columns(tmp_path: Path) -> None:
     assert data.folds[4][:4].tolist() == [0, 0, 1, 1]
     assert data.columns["site"][0] == "arm"
     assert OwnData.of_file(path).default_folds == 1
+
+
+def test_a_column_of_folds_says_how_many_there_are(tmp_path: Path) -> None:
+    def change(rows: Rows) -> None:
+        for k, row in enumerate(rows):
+            rows[k] = row | {"fold": k // 4 % 3}
+
+    path = skin(tmp_path, change)
+    path.write_text(path.read_text() + "folds: fold\n")
+    assert Arena(Planner(Request(methods=(), datasets=(str(path),))), "skin").n_folds == 3
+    path.write_text(path.read_text() + "n_folds: 4\n")
+    assert "line 10: n_folds: it is 4, but column fold of" in fault(path)
+    replaced(path, "n_folds: 4", "n_folds: 3")
+    assert OwnData.of_file(path).default_folds == 3
+
+
+def test_a_word_for_absent_is_a_blank_label(tmp_path: Path) -> None:
+    path = skin(tmp_path, lambda rows: rows[0].update(diagnosis="n.a."))
+    replaced(path, "label: diagnosis", "label: {column: diagnosis, leave_out: ['', bening]}")
+    path.write_text(path.read_text() + "missing_values: [n.a.]\n")
+    assert load(path).n_cases == 23
+    assert OwnData.of_file(path)().oddities(ManifestConfig(), None) == [
+        "lesions.csv: diagnosis is never 'bening', which label.leave_out names",
+        "lesions.csv: 1 row left out for the label",
+    ]
+
+
+def test_a_modality_that_no_case_has_is_refused(tmp_path: Path) -> None:
+    def change(rows: Rows) -> None:
+        for row in rows:
+            row.update(age=None, sex=None, site=None)
+
+    path = skin(tmp_path, change)
+    assert "line 7: modalities.clinical: it is absent in every case of" in fault(path)
 
 
 def test_the_fingerprint_covers_all_files_and_not_the_title(tmp_path: Path) -> None:
@@ -206,6 +241,9 @@ def test_a_broken_manifest_is_listed_with_its_reason(tmp_path: Path) -> None:
         ("case: lesion", "case: !!python/name:os.system lesion", "line 2: not YAML"),
         ("group: patient", "templates: {age: '{age}'}", "must hold {value}"),
         ("group: patient", "n_folds: one", "line 4: n_folds: input should be a valid integer"),
+        ("{image: picture, size: 16}", "{volume: v, shape: 4x8x8}", "shape: it must be a list, "),
+        ("{image: picture, size: 16}", "{vector: [age, age]}", "vector: a column is named twice"),
+        ("table: lesions.csv", "table: [lesions.csv]", "line 1: table: it must be a word"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_its_line(
@@ -226,6 +264,10 @@ def test_a_wrong_key_or_value_is_named_with_its_line(
         ("{age: numeric", "{'lab_*': numeric", "no column of .*lesions.csv fits 'lab_[*]'"),
         ("group: patient", "split: sex", "line 2: sex is 'f'; it must be one of train"),
         ("group: patient", "folds: age", "has the folds 40, 41"),
+        ("group: patient", "folds: sex", "line 2: sex is 'f'; it must be the number of a fold"),
+        ("group: patient", "leaks: [agee]", "leaks.agee: no column of .* did you mean age?"),
+        ("group: patient", "templates: {agee: 'A {value}'}", "templates.agee: .* mean age?"),
+        ("group: patient", "sheet: first", "line 4: sheet: lesions.csv is no XLSX and has no sh"),
         ("group: patient", "columns: place", "no column of lesions.csv is named 'place'"),
         ("age: numeric", "diagnosis: categorical", "is the label and cannot be an input"),
         ("age: numeric", "lesion: categorical", "is the name of the case and cannot"),
@@ -281,6 +323,14 @@ def test_labels_between_blanks_are_read_and_told(tmp_path: Path) -> None:
     assert OwnData.of_file(path)().oddities(ManifestConfig(), None) == [
         "lesions.csv, line 7: diagnosis has blanks around it, read without them (1 cells)"
     ]
+
+
+def test_what_the_header_holds_most_of_parts_the_cells(tmp_path: Path) -> None:
+    path = skin(tmp_path)
+    table = tmp_path / "lesions.csv"
+    table.write_text(table.read_text().replace(",", ";").replace("site", "site, as written"))
+    replaced(path, "site: categorical", "'site, as written': categorical")
+    assert load(path).n_cases == 24
 
 
 @pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs")])

@@ -40,6 +40,11 @@ def linked(folder: Path, target: str) -> None:
     (folder / PICTURE).symlink_to(target)
 
 
+def zipped(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "lesions.csv", "w") as archive:
+        archive.writestr("lesions.csv", "")
+
+
 def piped(folder: Path) -> None:
     (folder / PICTURE).unlink()
     os.mkfifo(folder / PICTURE)
@@ -105,6 +110,7 @@ def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
         (table(",40,", ",\N{MINUS SIGN}40,"), "line 2: age is '\N{MINUS SIGN}40'; it must be a n"),
         (table("age,sex", "age,age"), "lesions.csv: column age stands there twice; keep one"),
         (table("arm", '"arm'), "lesions.csv, line 2: no CSV (a quote opens here and"),
+        (zipped, "lesions.csv: an archive or workbook, no text; an XLSX"),
         (lambda folder: linked(folder, "/etc/hostname"), "line 3: picture is 'pictures/lesion1.p"),
         (lambda folder: linked(folder, "lesion1.png"), "line 3: picture names 'pictures/lesion1."),
         (piped, "line 3: picture names 'pictures/lesion1.png', which is not in"),

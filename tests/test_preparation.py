@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from bench.data import Attribute, Dataset, Modality
 from bench.oddities import oddities
@@ -107,3 +107,28 @@ def test_volumes_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture[s
     np.save(tmp_path / "MEN-004" / "MEN-004_adc.npy", np.zeros((3, 3, 3)))
     assert call("prepare", str(path), "--out", str(tmp_path)) == 2
     assert "the volume is 3 x 3 x 3, the dataset promises 4 x 8 x 8" in capsys.readouterr().err
+
+
+def test_a_column_without_a_single_cell_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(rows: list[dict[str, object]]) -> None:
+        for row in rows:
+            row.update(age=None, site=None)
+
+    path = skin(tmp_path, change)
+    assert call("prepare", str(path), "--out", str(tmp_path / "results")) == 0
+    out = capsys.readouterr().out
+    assert "clinical.age: absent in 100 % of the cases" in out
+    assert "clinical.site: absent in 100 % of the cases" in out
+
+
+def test_an_orientation_tag_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = skin(tmp_path)
+    for k, orientation in enumerate((6, 1)):
+        image = Image.new("RGB", (9, 8))
+        image.getexif()[ExifTags.Base.Orientation] = orientation
+        image.save(tmp_path / f"pictures/lesion{k}.png", "JPEG", exif=image.getexif())
+    assert call("prepare", str(path), "--out", str(tmp_path / "results")) == 0
+    said = "photo: 1 picture with an orientation tag, which is not obeyed, the first is lesion0.png"
+    assert said in capsys.readouterr().out

@@ -59,7 +59,7 @@ def refused(path: Path, because: str) -> None:
 # files
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NII.GZ"])
 def test_nifti_axes_become_slices_rows_columns(tmp_path: Path, suffix: str) -> None:
     path, volume = tmp_path / f"a{suffix}", voxels()[0, ..., 0]
     nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0), np.eye(4)), path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.data import Attribute, Dataset, Modality
 from bench.dataset import MissingFiles
-from bench.errors import BadData
+from bench.errors import BadData, unknown
 from bench.manifest import columns
 from bench.manifest.files import (
     CasePictures,
@@ -97,6 +97,7 @@ def build(
     available = np.stack([each.present for each in sources], axis=1)
     if labelled:
         _check_not_empty(sheet, available)
+        _check_named(sheet, [each.modality for each in sources])
     files = tuple(path for each in sources for path in each.files)
     return Dataset(
         name=file.name,
@@ -217,6 +218,13 @@ def _table(
 
 
 def _check_not_empty(sheet: Sheet, available: np.ndarray) -> None:
+    """Refuse a modality that no case has, and a case that has none."""
+    for m, name in enumerate(sheet.file.manifest.modalities):
+        if not available[:, m].any():
+            raise BadData(
+                f"{sheet.file.at('modalities', name)}: it is absent in every case of "
+                f"{sheet.source}; take it out"
+            )
     empty = ~available.any(axis=1)
     if empty.any():
         row = int(empty.argmax())
@@ -224,6 +232,18 @@ def _check_not_empty(sheet: Sheet, available: np.ndarray) -> None:
             f"{sheet.source}, line {sheet.rows.index[row]}: case {str(sheet.cases[row])!r} has no "
             f"modality at all ({int(empty.sum())} such cases); take these rows out"
         )
+
+
+def _check_named(sheet: Sheet, modalities: Sequence[Modality]) -> None:
+    """Refuse a template or a leak of a column or attribute that is not there."""
+    said = sheet.file.manifest
+    known = {str(name) for name in sheet.rows.columns}
+    known |= {attribute.name for modality in modalities for attribute in modality.attributes}
+    for key, named in (("templates", said.templates), ("leaks", said.leaks)):
+        for name in named:
+            if name not in known:
+                error = unknown(f"column of {sheet.path.name}", name, known)
+                raise BadData(f"{sheet.file.at(key, name)}: {error}")
 
 
 def _fingerprint(manifest: Manifest, table: Path, files: Sequence[Path], root: Path) -> str:

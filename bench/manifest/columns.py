@@ -117,9 +117,12 @@ def parts(sheet: Sheet) -> np.ndarray | None:
     name = sheet.file.manifest.split
     if not name:
         return None
-    column = sheet.column(name, "split").str.lower()
-    filled(column, source=sheet.source)
-    found = words_of(column, PARTS, source=sheet.source).astype(str)
+    column = sheet.column(name, "split")
+    known = column.str.lower().isin(PARTS).to_numpy()
+    if not known.all():
+        wanted = f"one of {', '.join(PARTS)}, in any case"
+        raise bad_cell(column, int((~known).argmax()), wanted, source=sheet.source)
+    found = column.str.lower().map(PARTS).to_numpy(dtype=str)
     if not {"train", "test"} <= set(found):
         raise BadData(
             f"{sheet.file.at('split')}: column {name} of {sheet.source} has only "
@@ -138,11 +141,11 @@ def folds(sheet: Sheet) -> dict[int, np.ndarray]:
     if not name:
         return {}
     column = sheet.column(name, "folds")
-    filled(column, source=sheet.source)
-    values = numbers(column, source=sheet.source)
-    whole = (values == np.round(values)) & (values >= 0) & (values < 1000)
+    whole = column.str.fullmatch(r"\d{1,3}(\.0*)?").fillna(False).to_numpy(dtype=bool)
     if not whole.all():
-        raise bad_cell(column, int((~whole).argmax()), "a fold's number", source=sheet.source)
+        wanted = "the number of a fold, from 0 or 1"
+        raise bad_cell(column, int((~whole).argmax()), wanted, source=sheet.source)
+    values = column.to_numpy(dtype=float)
     first = int(values.min())
     found = np.unique(values.astype(int) - first).tolist()
     if first > 1 or found != list(range(len(found))) or len(found) < 2:
@@ -150,6 +153,12 @@ def folds(sheet: Sheet) -> dict[int, np.ndarray]:
             f"{sheet.file.at('folds')}: column {name} of {sheet.source} has the folds "
             f"{', '.join(str(k + first) for k in found[:12])}; they must count from 0 or 1 "
             "without a gap, two or more"
+        )
+    said = sheet.file.manifest.n_folds
+    if "n_folds" in sheet.file.manifest.model_fields_set and said != len(found):
+        raise BadData(
+            f"{sheet.file.at('n_folds')}: it is {said}, but column {name} of {sheet.source} has "
+            f"{len(found)} folds; take n_folds out"
         )
     return {len(found): values.astype(np.int64) - first}
 

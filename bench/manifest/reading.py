@@ -17,6 +17,16 @@ from bench.spec import Frozen
 
 MAX_BYTES = 2**20
 MAX_DEPTH = 20
+# Of what pydantic says in words of Python.
+WANTED = {
+    "tuple_type": "it must be a list, [a, b, c]",
+    "dict_type": "it must be a mapping, {name: value}",
+    "model_type": "it must be a mapping, {key: value}",
+    "model_attributes_type": "it must be a mapping, {key: value}",
+    "string_type": "it must be a word",
+    "too_short": "it is empty; name one at least",
+    "too_long": "it has too many values",
+}
 TEXT, SEQUENCE, MAPPING, NULL = (
     f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map", "null")
 )
@@ -187,7 +197,7 @@ def _worded(path: Path, root: yaml.Node, error: dict[str, Any]) -> str:
         if keys[-1].isdecimal():
             return f"{where}: there are only {keys[-1]} values; give the others too"
         return f"{where}: the key {keys[-1]!r} is missing; add {keys[-1]}: ..."
-    message = error["msg"].removeprefix("Value error, ")
+    message = WANTED.get(error["type"], error["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     came = error["input"]
     shown = f", got {came!r}" if isinstance(came, str | None) else ""

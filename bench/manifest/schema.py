@@ -6,7 +6,15 @@ import re
 import string
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from bench.data import Attribute
 from bench.dataset import MissingFiles
@@ -101,13 +109,18 @@ class AttributeColumn(Frozen):
         return value
 
 
+def _once(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a column that is named twice."""
+    if len(set(columns)) != len(columns):
+        raise ValueError("a column is named twice")
+    return columns
+
+
 def _attributes(value: object) -> object:
     """Take a list of columns for a mapping that says nothing of them."""
     if isinstance(value, str | list):
-        columns = [value] if isinstance(value, str) else value
-        if len(set(map(str, columns))) != len(columns):
-            raise ValueError("a column is named twice")
-        return {str(column): None for column in columns}
+        columns = (value,) if isinstance(value, str) else tuple(map(str, value))
+        return dict.fromkeys(_once(columns))
     return value
 
 
@@ -120,7 +133,7 @@ class TableColumns(Frozen):
 class VectorColumns(Frozen):
     """Numbers that come together: all of a case, or none."""
 
-    vector: Words = Field(min_length=1)
+    vector: Annotated[Words, AfterValidator(_once)] = Field(min_length=1)
 
 
 class ReportColumn(Frozen):

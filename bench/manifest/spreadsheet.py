@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+QUOTED = re.compile('"[^"]*"')
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -31,7 +33,7 @@ class Sheet:
     file: ManifestFile
     path: Path
     rows: pd.DataFrame  # index: line of the file
-    n_left_out: int = 0
+    left_out: tuple[str, ...] = ()  # the label of each row that is not taken
 
     @property
     def source(self) -> str:
@@ -74,10 +76,11 @@ def open_sheet(file: ManifestFile, path: Path, *, labelled: bool = True) -> Shee
     manifest = file.manifest
     rows = _read(file, path)
     sheet = Sheet(file, path, rows)
-    kept = _kept(sheet) if labelled else np.ones(len(rows), dtype=bool)
+    left_out = _left_out(sheet) if labelled else rows.iloc[:0, 0]
     sheet.column(manifest.case, "case")
     absent = rows.isin(manifest.missing_values)
-    sheet = replace(sheet, rows=rows.mask(absent)[kept], n_left_out=int((~kept).sum()))
+    kept = ~rows.index.isin(left_out.index)
+    sheet = replace(sheet, rows=rows.mask(absent)[kept], left_out=tuple(left_out))
     if not len(sheet.rows):
         raise BadData(f"{file.at('label')}: leave_out leaves no case of {path.name}")
     unique_names(sheet.column(manifest.case), source=sheet.source)
@@ -86,10 +89,12 @@ def open_sheet(file: ManifestFile, path: Path, *, labelled: bool = True) -> Shee
     return sheet
 
 
-def _kept(sheet: Sheet) -> np.ndarray:
-    """Say which rows the label does not leave out: (n,) bool."""
+def _left_out(sheet: Sheet) -> pd.Series:
+    """Return the labels that are left out, empty where blank; a word for absent counts as blank."""
     said = sheet.file.label
-    return ~sheet.column(said.column, "label").fillna("").isin(said.leave_out).to_numpy()
+    cells = sheet.column(said.column, "label").fillna("")
+    blank = cells.isin(["", *sheet.file.manifest.missing_values])
+    return cells[cells.isin(said.leave_out) | (blank & ("" in said.leave_out))]
 
 
 def _check_labels(sheet: Sheet) -> None:
@@ -125,8 +130,8 @@ def _read(file: ManifestFile, path: Path) -> pd.DataFrame:
 def manner_of(path: Path, delimiter: str = "", encoding: str = "") -> tuple[str, str]:
     """Return what parts the cells of a CSV file, and its encoding.
 
-    A header without a comma tells the delimiter; UTF-16 is taken from its mark. Other encodings
-    cannot be told from each other, and are read where the manifest names them.
+    What the header holds most of tells the delimiter; UTF-16 is taken from its mark. Other
+    encodings cannot be told from each other, and are read where the manifest names them.
 
     Args:
         path: the file.
@@ -140,8 +145,8 @@ def manner_of(path: Path, delimiter: str = "", encoding: str = "") -> tuple[str,
         encoding = "utf-16" if _mark(path) in UTF16_MARKS and not encoding else "utf-8-sig"
     if delimiter:
         return delimiter.replace("tab", "\t"), encoding
-    header = next(iter(read_text(path, encoding).splitlines()), "")
-    return next((each for each in DELIMITERS if each in header), ","), encoding
+    header = QUOTED.sub("", next(iter(read_text(path, encoding).splitlines()), ""))
+    return max(DELIMITERS, key=header.count), encoding
 
 
 def _mark(path: Path) -> bytes:
@@ -168,8 +173,12 @@ def remarks(sheet: Sheet) -> Iterator[str]:
             f"{name}: {listed(merged[:3])} {'are' if len(merged) > 1 else 'is'} merged "
             f"({counted(len(merged), 'place')}); all but the first cell of each is read as blank"
         )
-    if sheet.n_left_out:
-        yield f"{name}: {sheet.n_left_out} rows are left out for their label"
+    label = sheet.file.label
+    for word in sorted({*label.leave_out} - {*sheet.left_out, ""}):
+        yield f"{name}: {label.column} is never {word!r}, which label.leave_out names"
+    if sheet.left_out:
+        n_rows = counted(len(sheet.left_out), "row")
+        yield f"{name}: {n_rows} left out for the label"
 
 
 def _padded(sheet: Sheet, delimiter: str, encoding: str) -> Iterator[str]:
