@@ -123,6 +123,7 @@ class Drawing:
     name: str  # of its files
     figure: MatplotlibFigure
     data: pd.DataFrame
+    dpi: int = 200  # of its PNG
 
 
 class Figure(ABC):

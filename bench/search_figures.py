@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.category import StrCategoryLocator
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from bench.drawing import BLUE, GREY, ORANGE, panels, title
 from bench.report import Drawing
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 
 PER_ROW = 4  # panels side by side
 N_SLICES = 6  # parameters in a slice or parallel plot, the most important ones
-SIZES = {"slice": (5.6, 3.2), "parallel": (9.0, 4.5), "contour": (9.0, 7.5), "rank": (9.0, 7.5)}
-N_CROSSED = 3  # in a contour or rank plot, each against each
+SIZES = {"slice": (5.6, 3.2), "parallel": (9.0, 4.0), "contour": (7.0, 5.6), "rank": (7.0, 5.6)}
+DPI = 150  # of Optuna's views, many in a page, whose lines and dots take many bytes
+N_CROSSED = 3  # in a contour or rank plot, each pair once
+NOTHING = 1e-3  # share of a row of panels; the layout divides by it
 
 
 def draw_history(results: Sequence[SearchResult], name: str) -> Drawing:
@@ -129,7 +132,7 @@ def draw_views(
     drawings = [_draw_importance(result, shares, evaluator, f"importance-{stem}")]
     if names:
         drawings += [
-            Drawing(f"{kind}-{stem}", _optuna_figure(draw, SIZES[kind], result.label), data)
+            Drawing(f"{kind}-{stem}", _optuna_figure(draw, SIZES[kind], result.label), data, DPI)
             for kind, draw in drawn.items()
         ]
     return drawings
@@ -156,23 +159,44 @@ def _optuna_figure(draw: Callable[[], Any], size: tuple[float, float], label: st
         warnings.simplefilter("ignore")  # features that may change, axes without room
         mpl.rcParams.update({"figure.figsize": size, "figure.constrained_layout.use": True})
         plt.switch_backend("agg")
-        axes = np.atleast_1d(draw()).flatten()
-        figure: Figure = axes[0].figure
+        grid = np.atleast_1d(draw())
+        axes = _each_pair_once(grid) if grid.ndim == 2 else grid.tolist()
+        figure = cast(Figure, axes[0].figure)
         heading = figure.get_suptitle() or axes[0].get_title()
         axes[0].set_title("")
         for axis in axes:
-            if isinstance(axis.xaxis.get_major_locator(), StrCategoryLocator):
-                axis.tick_params(axis="x", labelrotation=30)
-            elif _shows_a_decade(axis):
-                axis.xaxis.set_minor_formatter(NullFormatter())  # they would overlap
+            _thin_out(axis)
         figure.suptitle(f"{label}: {heading.lower()}", fontsize=10)
         plt.close(figure)
     return figure
 
 
-def _shows_a_decade(axis: Axes) -> bool:
-    """Tell whether a logarithmic x axis has a power of ten to label."""
-    if axis.get_xscale() != "log":
+def _each_pair_once(grid: np.ndarray) -> list[Axes]:
+    """Keep what is below the diagonal of each against each, and give it the whole figure."""
+    n = len(grid)
+    for row, column in zip(*np.triu_indices(n), strict=True):
+        grid[row, column].set_visible(False)  # not removed: the colour bar is placed by them
+    layout = grid[1, 0].get_subplotspec().get_gridspec()
+    layout.set_height_ratios([NOTHING, *[1.0] * (n - 1)])
+    layout.set_width_ratios([*[1.0] * (n - 1), NOTHING])
+    kept: list[Axes] = grid[np.tril_indices(n, -1)].tolist()
+    for axis in kept:
+        axis.label_outer()
+    return kept
+
+
+def _thin_out(axis: Axes) -> None:
+    """Take out the labels that would overlap, and the small ticks, which take long to draw."""
+    if isinstance(axis.xaxis.get_major_locator(), StrCategoryLocator):
+        axis.tick_params(axis="x", labelrotation=30)
+    for line in (axis.xaxis, axis.yaxis):
+        if _shows_a_decade(line):
+            line.set_minor_locator(NullLocator())
+
+
+def _shows_a_decade(line: XAxis | YAxis) -> bool:
+    """Tell whether an axis is logarithmic and has a power of ten to label."""
+    if line.get_scale() != "log":
         return False
-    low, high = np.log10(axis.get_xlim())
+    low, high = np.log10(line.get_view_interval())
     return bool(np.floor(high) >= np.ceil(low))

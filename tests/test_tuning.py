@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from bench.cli import main
+from bench.importance import view_drawings
 from bench.request import Request
 from bench.search_results import SearchResult, stored_searches
 from bench.search_space import Configuration, Space, Suggestions
@@ -204,6 +205,10 @@ def test_a_finished_search_shows_its_importances_and_which_method_needs_tuning(
     names = {path.name for path in Path("results/tuning/reports").glob("*.png")}
     assert {f"{kind}-tunable-wdbc-all-subsets-f0.png" for kind in kinds} <= names
     assert "gains-wdbc-all-subsets.png" in names
+    for drawing in view_drawings(searches()[0], "ped-anova"):
+        if drawing.name.startswith(("contour", "rank")):
+            pairs_and_bar = [axis for axis in drawing.figure.axes if axis.get_visible()]
+            assert len(pairs_and_bar) == 3 + 1
     assert call("sensitivity", "--study", "tuning", "--importance", "fanova", "-m", "concat") == 0
     out = capsys.readouterr().out
     assert "fANOVA (64 trees" in out

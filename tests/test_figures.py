@@ -1,0 +1,40 @@
+"""Figures as files: small where nobody sees it, whole where somebody would."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from bench.drawing import BLUE, panels
+from bench.figures import write_drawing
+from bench.report import Drawing
+
+
+def written(picture: np.ndarray, folder: Path) -> Any:
+    """Write a figure of a picture and of a line; return its PNG."""
+    figure, (left, right) = panels(2, 2, (3.0, 2.0))
+    left.imshow(picture)
+    figure.suptitle("λ and a line")
+    right.plot([0, 1, 2], [0, 1, 4], color=BLUE)
+    png = write_drawing(Drawing("figure", figure, pd.DataFrame({"x": [1]}), 100), folder)[1]
+    return Image.open(io.BytesIO(png.read_bytes()))
+
+
+def test_a_figure_of_few_colours_has_a_palette_that_keeps_its_large_areas(tmp_path: Path) -> None:
+    flat = np.full((4, 4, 3), (0.5, 0.25, 0.75))
+    png = written(flat, tmp_path)
+    assert (png.mode, png.text) == ("P", {"Title": "λ and a line"})
+    assert png.size == (600, 260)
+    counts = {colour: n for n, colour in png.convert("RGB").getcolors() or []}
+    assert counts[255, 255, 255] > 50_000
+    assert counts[127, 63, 191] > 10_000
+    assert (0x00, 0x72, 0xB2) in counts
+
+
+def test_a_figure_of_many_colours_keeps_them(tmp_path: Path) -> None:
+    assert written(np.random.default_rng(0).random((64, 64, 3)), tmp_path).mode != "P"
