@@ -66,6 +66,6 @@ def _with_palette(png: bytes) -> bytes:
     words, content = PngInfo(), io.BytesIO()
     for key, value in read.info.items():
         if isinstance(value, str):
-            words.add_text(key, value)
+            words.add_text(str(key), value)
     few.save(content, "png", pnginfo=words)
     return content.getvalue()
