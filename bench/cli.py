@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import sys
 import threading
@@ -45,7 +46,8 @@ _include_option = click.option(
     "--include", type=PATH, multiple=True, help="a plugin file or folder of yours; runs its code"
 )
 _plugin_options = _joined(
-    _include_option, click.option("--override", is_flag=True, help="let it take a built-in's name")
+    _include_option,
+    click.option("--override", is_flag=True, help="let such a plugin take a built-in's name"),
 )
 _study_options = _joined(
     click.option("--study", default="main", show_default=True, help="name of the study"),
@@ -57,16 +59,27 @@ _format_option = click.option(
     "--format", "output", default="markdown", show_default=True, help="markdown, latex or csv"
 )
 _metric_option = click.option(
-    "--metric", multiple=True, help="ACC, AUC (both by default), BACC, F1, ECE, Brier or NLL"
+    "--metric",
+    multiple=True,
+    help="ACC, AUC (both by default), BACC, F1, ECE, Brier or NLL; repeat for several",
 )
 
 
 _test_options = _joined(
     click.option(
-        "--test", default="auto", show_default=True, help="auto: by the design; none; or by name"
+        "--test",
+        default="auto",
+        show_default=True,
+        help="auto (by the design), none, obuchowski-rockette, bootstrap, corrected-t, "
+        "signed-rank, sign-flip, delong, mcnemar or wilcoxon-subsets",
     ),
-    click.option("--correction", default="holm", show_default=True, help="bh, bonferroni, ..."),
-    click.option("--alpha", default=0.05, show_default=True, help="of significance"),
+    click.option(
+        "--correction",
+        default="holm",
+        show_default=True,
+        help="holm, holm-sidak, hommel, bonferroni, bh, by or none",
+    ),
+    click.option("--alpha", default=0.05, show_default=True, help="level of significance"),
 )
 _claim_options = _joined(
     click.option("--reference", default="", help="the row that the others are tested against"),
@@ -91,11 +104,27 @@ _cache_option = click.option(
 # No option of a request has a default here: those of `bench.request.Request` stand below the
 # configuration file, and a default of ours would override it.
 _request_options = _joined(
-    click.option("--method", "-m", "methods", multiple=True, help="NAME or NAME:PRESET"),
-    click.option("--dataset", "-d", "datasets", multiple=True, help="default: wdbc"),
-    click.option("--preset", help="quick (default) or another size"),
-    click.option("--config", type=PATH, help="YAML file under the flags, or a paper's study"),
-    click.option("--set", "pairs", multiple=True, help="SECTION.KEY=VALUE"),
+    click.option("--method", "-m", "methods", multiple=True, help="NAME or NAME:PRESET; repeat"),
+    click.option(
+        "--dataset",
+        "-d",
+        "datasets",
+        multiple=True,
+        help="NAME or a YAML file of yours; repeat; default: wdbc",
+    ),
+    click.option("--preset", help="size of all: quick (default) or paper"),
+    click.option(
+        "--config",
+        type=PATH,
+        help="YAML file under the flags, or a paper's study, such as cmml-derm7pt",
+    ),
+    click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        help="SECTION.KEY=VALUE of recipe, encoder, a method, dataset or protocol; see `bench info "
+        "SECTION`",
+    ),
     click.option("--precision", help="auto (default), float32 or bf16"),
     click.option("--device", help="auto (default), cpu or cuda"),
     click.option("--threads", type=int, help="threads of each process; default: 1"),
@@ -106,7 +135,9 @@ _request_options = _joined(
 )
 _study_run_options = _joined(
     _request_options,
-    click.option("--protocol", "-p", "protocols", multiple=True, help="default: all-subsets"),
+    click.option(
+        "--protocol", "-p", "protocols", multiple=True, help="NAME; repeat; default: all-subsets"
+    ),
     click.option("--folds", help="0-4 or 0,2; default: all"),
     click.option("--n-folds", type=int, help="number of folds"),
     click.option("--seeds", help="0-2 or 0,7; default: the dataset's"),
@@ -115,14 +146,17 @@ _study_run_options = _joined(
     click.option("--level", help="what is missing: modality or attribute"),
     click.option("--mechanism", help="mcar, unequal, mar, mnar-value, mnar-label or block"),
     click.option("--given", help="the column of mar and block"),
-    click.option("--independent", is_flag=True, help="each cell by its own coin"),
-    click.option("--train-rate", type=float, help="missing in training"),
+    click.option("--independent", is_flag=True, help="draw each cell by its own coin"),
+    click.option("--train-rate", type=float, help="missing rate in training"),
     click.option(
         "--every-case", is_flag=True, help="score all cases in each subset, from what they have"
     ),
-    click.option("--balance", help="none, weights or batches"),
-    click.option("--train-dropout", help="own, none or uniform"),
-    click.option("--selection", help="all-subsets, as-trained, complete"),
+    click.option("--balance", help="of classes: none (default), weights or batches"),
+    click.option("--train-dropout", help="of modalities: own (default), none or uniform"),
+    click.option(
+        "--selection",
+        help="how epochs are chosen: all-subsets, as-trained, complete; default: the protocol's",
+    ),
     click.option("--floor/--no-floor", default=None, help="the shallow floor; default: with it"),
     click.option("--out", type=PATH, help="folder of all studies; default: results"),
     click.option("--study", help="name of the study; default: main, or the command's own"),
@@ -153,18 +187,34 @@ _keep_option = click.option(
 _run_options = _joined(
     _study_run_options,
     _keep_option,
-    click.option("--limit", type=int, help="only the first runs"),
+    click.option("--limit", type=int, help="only so many runs, the first"),
 )
 
 
+class _Command(click.Command):
+    """A command of which the list of all says the whole first sentence."""
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return it, however long: lines are wrapped."""
+        return super().get_short_help_str(max(limit, 200))
+
+
+class _Commands(click.Group):
+    command_class = _Command
+
+
 @click.group(
+    cls=_Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="bench %(version)s")
 @click.pass_context
 def app(context: click.Context) -> int:
-    """Train methods for missing modalities, score every availability pattern, print the table."""
+    """Train methods for missing modalities, score every availability pattern, print the table.
+
+    Exit codes: 0 all is there, 1 some runs failed, 2 the request was wrong, 130 interrupted.
+    """
     if context.invoked_subcommand is None:
         print(context.get_help())
     return 0
@@ -461,7 +511,7 @@ def prepare(
 @click.option("--check", is_flag=True, help="import each and show why one fails")
 @_plugin_options
 def list_plugins(kind: str | None, check: bool, include: tuple[Path, ...], override: bool) -> int:
-    """List the plugins of a KIND (methods, datasets, ..., executors) or all, by their files."""
+    """List the plugins of a KIND (methods, datasets, protocols, reports, executors) or all."""
     from bench.plugin_listing import list_lines
 
     for line in list_lines(kind, check=check, include=include, override=override):
@@ -473,7 +523,10 @@ def list_plugins(kind: str | None, check: bool, include: tuple[Path, ...], overr
 @click.argument("name")
 @_plugin_options
 def info(name: str, include: tuple[Path, ...], override: bool) -> int:
-    """Print what a plugin says of itself: source, settings, presets, ablations, limits."""
+    """Print what a plugin says of itself: source, settings, presets, ablations, limits.
+
+    NAME is a plugin, or one of recipe, encoder and augment, which all methods of a study share.
+    """
     from bench.plugin_info import info_lines
 
     for line in info_lines(name, include, override=override):
@@ -519,7 +572,7 @@ def new(kind: str, name: str, folder: Path | None) -> int:
 
 @app.command()
 @click.argument("action", type=click.Choice(["list", "size", "clear"]), default="list")
-@click.option("--kind", default="", help="clear only pictures, tokens, text or statistics")
+@click.option("--kind", default="", help="clear only pictures, tokens, text, answers or statistics")
 @_cache_option
 def cache(action: str, kind: str) -> int:
     """List what was made once and kept, add it up, or clear it; all can be made again."""
@@ -667,7 +720,7 @@ def _source(out: Path, text: str) -> StudyFolder:
 @click.option("--weights", type=PATH, help="YAML file of probabilities by condition")
 @click.option("--worst", is_flag=True, help="add each row's worst column")
 @click.option("--monotonicity", is_flag=True, help="list where more scores worse")
-@click.option("--digits", type=click.IntRange(0, 9), help="after the point")
+@click.option("--digits", type=click.IntRange(0, 9), help="number after the point")
 @click.option("--published", is_flag=True, help="the papers' printed cells below")
 @click.option("--report", "report_name", default="", help="what makes the tables, one of yours too")
 @_claim_options
@@ -945,7 +998,9 @@ def _refused(reason: str) -> int:
 def _worded(error: click.ClickException) -> str:
     """Word a fault of the command line, with the nearest command or option where one is near."""
     text = " ".join(error.format_message().split()).removesuffix(".")
-    return text[:1].lower() + text[1:] + "; see --help"
+    text = re.sub(r"\. \(?Did you mean (.*)\?\)?$", r"; did you mean \1?", text)
+    text = text[:1].lower() + text[1:]
+    return f"{text} see --help" if text.endswith("?") else f"{text}; see --help"
 
 
 if __name__ == "__main__":

@@ -148,7 +148,8 @@ def _fault(error: ValidationError) -> str:
     same = [each for each in others if each["loc"][:1] == (name,) and each["input"] is came]
     key = name if same else ".".join(map(str, first["loc"]))
     wants = [each["msg"].lower().removeprefix("input should be ") for each in same]
-    return f"{key}: {' or '.join([first['msg'].lower(), *wants])}, got {came!r}"
+    said = first["msg"].lower().removeprefix("value error, ")
+    return f"{key}: {' or '.join([said, *wants])}, got {came!r}"
 
 
 def with_manifests(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class Curves(Figure):
 
     name = "curves"
     display_name = "Degradation curves"
+    needs = "tests at rates, such as those of `bench run -p c-tr+m-te`"
 
     def draw(
         self,

@@ -40,6 +40,7 @@ class Forest(LayoutFigure):
 
     name = "forest"
     display_name = "Forest plot of differences"
+    needs = "two finished rows"
 
     def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
         """Draw two finished rows or more, a figure per metric."""

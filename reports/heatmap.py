@@ -36,6 +36,7 @@ class HeatMap(LayoutFigure):
 
     name = "heatmap"
     display_name = "Heat map"
+    needs = "a protocol that tests subsets, such as all-subsets"
     kinds = ("subsets",)
 
     def draw_layout(self, contents: Contents) -> Iterator[Drawing]:

@@ -31,6 +31,7 @@ class MonotonicityFigure(LayoutFigure):
 
     name = "monotonicity"
     display_name = "Monotonicity violations"
+    needs = "a finished run with columns of which one holds more"
 
     def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
         """Draw the columns of which one holds another, a panel per metric."""

@@ -56,6 +56,7 @@ class Pareto(LayoutFigure):
 
     name = "pareto"
     display_name = "Score against cost"
+    needs = "two finished rows"
 
     def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
         """Draw two finished rows or more, a figure per metric and block."""

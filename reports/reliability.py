@@ -38,6 +38,7 @@ class Reliability(LayoutFigure):
 
     name = "reliability"
     display_name = "Reliability diagram"
+    needs = "a finished run"
 
     def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
         """Draw the finished runs, a panel per row."""

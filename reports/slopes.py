@@ -40,6 +40,7 @@ class Slopes(LayoutFigure):
 
     name = "slopes"
     display_name = "Slopes over repeats"
+    needs = "two finished rows"
 
     def draw_layout(self, contents: Contents) -> Iterator[Drawing]:
         """Draw two finished rows or more, a figure per metric and block."""

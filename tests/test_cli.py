@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from PIL import Image
 
 import bench
+from bench.contest import TESTS
 from bench.plugin_file import plugin_name
+from bench.statistics.multiplicity import Correction
 from tests.command_line import PLUGINS, call, included
 
 ROOT = PLUGINS.parents[1]
@@ -89,7 +93,7 @@ RUN = ("run", "-m", "concat")
         ((*RUN, "--study", "../x"), "a study's name is made of letters, digits"),
         ((*RUN, "--split", "site"), "--split wants leave-one-group-out=COLUMN, got 'site'"),
         ((*RUN, "--rates", "0,x"), "--rates wants numbers such as 0,0.1,0.3, got '0,x'"),
-        ((*RUN, "-p", "c-tr+m-te", "--rates", "1.5"), "a rate is a share of cells"),
+        ((*RUN, "-p", "c-tr+m-te", "--rates", "1.5"), "c-tr+m-te.rates: a rate is a share"),
         ((*RUN, "--include", "absent.py"), "no file or folder to include is named "),
         ((*RUN, "--config", "absent.yaml"), "the configuration absent.yaml cannot be read"),
         ((*RUN, "--config", "cmml-dir"), "named 'cmml-dir'; did you mean cmml-odir?"),
@@ -107,7 +111,7 @@ RUN = ("run", "-m", "concat")
         (("run",), "no method is asked for; name one with --method"),
         (("run", "--metod", "concat"), "--method"),
         (("run", "-m"), "option '-m' requires an argument"),
-        (("runn",), "no such command 'runn'. Did you mean 'run'?"),
+        (("runn",), "no such command 'runn'; did you mean 'run'? see --help"),
         (("info",), "missing argument 'NAME'"),
         (("info", "cmm"), "no plugin is named 'cmm'; did you mean cmml?"),
         (("list", "method-s"), "no kind of plugin is named 'method-s'; did you mean methods?"),
@@ -246,6 +250,22 @@ def test_a_broken_plugin_of_the_user_leaves_the_others_usable(
     said = refused(capsys, "run", "-m", "absent-import", *include)
     assert "method absent-import cannot be imported (absent_import.py:2)" in said
     assert "syntax error, line 1" in refused(capsys, "run", "-m", "torn", *include)
+
+
+def test_the_list_of_commands_cuts_no_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call("--help") == 0
+    out = capsys.readouterr().out
+    assert "..." not in out.partition("Commands:")[2]
+    assert "130 interrupted" in out
+
+
+def test_help_names_every_test_and_correction(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("table", "--help") == 0
+    words = re.findall(r"[\w-]+", capsys.readouterr().out)
+    assert {*TESTS, *get_args(Correction), "auto", "none"} <= set(words)
 
 
 def test_version_and_help_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
