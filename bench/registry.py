@@ -38,7 +38,6 @@ from bench.plugin_file import (
     plugin_name,
     read_plugin_file,
 )
-from bench.spec import canonical_json
 
 Origin = Literal["built-in", "include", "entry point"]
 
@@ -372,12 +371,12 @@ def _check_class(found: Found, plugin: Any) -> None:
         )
 
 
-_registries: dict[str, Registry] = {}
+_registries: dict[tuple[tuple[str, ...], bool], Registry] = {}
 
 
 def registry_of(include: Sequence[str], override: bool) -> Registry:
     """Return the registry of these includes, one per process, so that plugins load once."""
-    key = canonical_json([list(include), override])
+    key = tuple(include), override
     if key not in _registries:
         _registries[key] = Registry([Path(path) for path in include], override=override)
     return _registries[key]
