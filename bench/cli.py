@@ -455,7 +455,7 @@ def tune(
     request, carried = _asked("tuning", **flags)
     from bench.ledger import JOURNAL
     from bench.search_law import Budget, Law
-    from bench.tuning import Plan
+    from bench.search_planning import Plan
     from bench.tuning_report import tune
 
     law = Law(sampler, pruner, search_seed)  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadData, BadRequest
 from bench.ledger import JOURNAL, SEARCHES, is_killed, seconds_of
+from bench.search import Search
 from bench.store import StudyFolder
-from bench.tuning import Search
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,12 +13,14 @@ from bench.captions import SELECTION
 from bench.files import atomic_write
 from bench.reporting import check_format, print_built
 from bench.request import Request
+from bench.search import Scope, Search
+from bench.search_planning import Plan, Refused
 from bench.search_results import SearchResult, by_table, value_of
 from bench.session import PLAIN, Manner
 from bench.spec import Tuned
 from bench.store import StudyFolder
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
-from bench.tuning import Done, Plan, Refused, Scope, Search, carry_out_plan
+from bench.tuning import Done, carry_out_plan
 from bench.wording import counted
 
 if TYPE_CHECKING:

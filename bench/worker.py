@@ -43,7 +43,7 @@ def _work(task: Task, report: Callable[[float], None]) -> Any:
 
         return scan_for_leaks(**task.payload)
     if task.kind == "search":
-        from bench.tuning import work
+        from bench.trials import work
 
         return work(task.payload, report)
     return run_cell(task.payload, report)

@@ -31,9 +31,9 @@ FLOORS = [
     "executor gpus expectation peak_memory cell study planning worker cluster executors progress "
     "coordination complexity_tables",
     "figures pattern_figure oddities preparation outlook standing upkeep merging search_merging "
-    "reporting comparing checking session variants variant_records ablation sensitivity tuning "
-    "search_results search_figures tuning_report importance chapter search_chapter "
-    "variant_chapter page_parts page_facts page "
+    "reporting comparing checking session variants variant_records ablation sensitivity "
+    "search trials search_planning tuning search_results search_figures tuning_report importance "
+    "chapter search_chapter variant_chapter page_parts page_facts page "
     "predicting narrowing cli __main__",
 ]
 PLACES = {
@@ -44,7 +44,7 @@ PLACES = {
 
 # Imports inside functions that go up, each with its reason.
 UPWARD = {
-    ("worker", "tuning"): "a worker looks up the work that it was sent",
+    ("worker", "trials"): "a worker looks up the work that it was sent",
 }
 
 TORCH = (
