@@ -84,7 +84,7 @@ def average_sentence(n_repeats: int, *, in_blocks: bool = False) -> str:
 
 def expected_sentence(weights: Mapping[str, float]) -> str:
     """Say what the column Expected is."""
-    said = ", ".join(f"{name} {weight:g}" for name, weight in weights.items())
+    said = ", ".join(f"{name} = {weight:g}" for name, weight in weights.items())
     return f"Expected: the mean score if the conditions have these probabilities: {said}."
 
 

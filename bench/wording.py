@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+HARD = ("epoch",)  # a ch that is spoken as k
+
 
 def counted(n: int, word: str) -> str:
-    """Write a number with its word: `1 seed`, `3 seeds`, `2 searches`."""
-    plural = "es" if word.endswith("ch") else "s"
+    """Write a number with its word: `1 seed`, `3 epochs`, `2 searches`."""
+    plural = "es" if word.endswith("ch") and word not in HARD else "s"
     return f"{n} {word}" if n == 1 else f"{n} {word}{plural}"
 
 

@@ -199,7 +199,7 @@ def test_expected_is_the_mean_under_the_stated_probabilities(study: StudyFolder)
     # repeats: 0.25 * 50 + 0.75 * 100 = 87.5, and 100
     assert found.value == 93.75
     assert found.spread == pytest.approx(12.5 / math.sqrt(2))
-    assert any("have these probabilities: 0 0.25, 1 0.75." in each for each in table.caption)
+    assert any("have these probabilities: 0 = 0.25, 1 = 0.75." in each for each in table.caption)
 
 
 def test_worst_is_the_column_with_the_lowest_mean_and_names_it(study: StudyFolder) -> None:
