@@ -113,6 +113,27 @@ def test_files_of_some_cases_only_are_absent_in_the_others(tmp_path: Path) -> No
     assert load(next(tmp_path.glob("*.yaml"))).available[:, 0].sum() == 5
 
 
+def test_columns_of_names_without_endings_are_pictures(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = []
+    for k in range(6):
+        for side in "LR":
+            picture(tmp_path / "img" / f"e{k}{side}.JPG", 40 + k)
+        rows.append({"nr": f"P{k}", "left": f"e{k}L", "right": f"e{k}R", "class": "ab"[k % 2]})
+    write_csv(tmp_path / "eyes.csv", rows)
+    text = proposed(tmp_path)
+    assert 'left: {image: "img/{left}.JPG", size: 224, channels: 3}  # 6 cases' in text
+    assert 'right: {image: "img/{right}.JPG", size: 224, channels: 3}  # 6 cases' in text
+    assert load(next(tmp_path.glob("*.yaml"))).available.all()
+
+
+def test_kinds_of_files_that_no_case_has_two_of_are_told(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"id": f"x{k}", "y": k % 2, "age": k} for k in range(8)]
+    write_csv(tmp_path / "t.csv", rows)
+    for k in range(8):
+        picture(tmp_path / ("train", "test")[k // 4] / f"x{k}.png", 40 + k)
+    assert "# no case is in two of these: if they are one, give a column" in proposed(tmp_path)
+
+
 def test_an_old_encoding_is_guessed_and_said(tmp_path: Path) -> None:
     text = "id,y,place\n" + "".join(
         f"c{k},{k % 2},{('Rücken', 'Arm')[k % 3 % 2]}\n" for k in range(6)

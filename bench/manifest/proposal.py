@@ -7,42 +7,30 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.dataset import PICTURE_SUFFIXES, read_sheet, read_table
+from bench.dataset import read_sheet, read_table
 from bench.errors import BadData, BadRequest
 from bench.manifest.inspection import Column, absent_words, inspect, no_classes
+from bench.manifest.matching import Files, files_by_case, files_of_column, with_stems
 from bench.manifest.schema import NAME
 from bench.manifest.spreadsheet import DELIMITERS, manner_of
-from bench.volumes import NIFTI, NUMPY
+from bench.volumes import NUMPY
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLES = (".csv", ".tsv", ".xlsx")
 MAX_FILES = 200_000  # looked at
-MIN_SHARE = 0.1  # of the cases that a kind of file must belong to
 MAX_SOURCES = 8
 MANY = 50  # different cells of a column; more say no more
-PIECE = re.compile(r"[^_\-. ]+")
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_/.]*([ -][A-Za-z0-9_/.]+)*")
 NO_COLUMN = "?"
 SIDE = 224
-
-
-@dataclass(frozen=True)
-class Files:
-    """A kind of file that cases have: `photos/{case}.png`."""
-
-    path: str  # a column, or a path with {case}
-    kind: str  # image or volume
-    n_cases: int
-    example: Path
 
 
 @dataclass(frozen=True)
@@ -59,6 +47,12 @@ class Found:
     columns: tuple[Column, ...]
     files: tuple[Files, ...]
     n_cases: int
+
+    @property
+    def apart(self) -> bool:
+        """Several kinds of files, and no case has two of them: one in several places?"""
+        cases = [case for each in self.files for case in each.cases]
+        return len(self.files) > 1 and 0 < len(cases) == len(set(cases))
 
     def named(self, *roles: str) -> list[Column]:
         """Return the columns of these roles."""
@@ -104,17 +98,20 @@ def look_at(folder: Path) -> Found:
     files = sorted(_walk(folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
     if not tables:
-        raise BadData(f"{folder}: no table is in it; put a CSV or XLSX file with a row per case")
+        raise BadData(
+            f"{folder}: no table is in it; put a CSV or XLSX file with a row per case: its "
+            "name, its class and the paths of its files"
+        )
     table, rows, encoding = _largest(tables)
     absent = absent_words(rows)
     rows = rows.mask(rows.isin(absent))
-    columns = inspect(rows)
+    columns = [with_stems(each, rows[each.name], files) for each in inspect(rows)]
     case = next((each.name for each in columns if each.role == "case"), None)
     if case is None:
         raise BadData(f"{table}: no column names each row once; add one with a number per case")
-    sources = [_of_column(each, rows[each.name], folder, files) for each in columns]
+    sources = [files_of_column(each, rows[each.name], folder, files) for each in columns]
     named = [each for each in sources if each is not None]
-    named += [] if named else _by_case(folder, files, set(rows[case]))
+    named += [] if named else files_by_case(folder, files, set(rows[case]))
     delimiter = manner_of(table, encoding=encoding)[0] if table.suffix.lower() != ".xlsx" else ","
     return Found(
         folder,
@@ -172,69 +169,6 @@ def _rows(path: Path) -> tuple[pd.DataFrame, str]:
             if encoding or not isinstance(error.__cause__, UnicodeDecodeError):
                 raise
     raise AssertionError("the second encoding returns or raises")
-
-
-def _of_column(
-    column: Column, cells: pd.Series, folder: Path, files: Sequence[Path]
-) -> Files | None:
-    """Find the files that a column of paths names, also in a folder that it leaves out."""
-    if column.role not in ("image", "volume"):
-        return None
-    present = cells.dropna()
-    first = str(present.iloc[0])
-    found = next((path for path in files if path.as_posix().endswith(f"/{first}")), folder / first)
-    prefix = found.relative_to(folder).as_posix().removesuffix(first)
-    path = f"{prefix}{{{column.name}}}" if prefix else column.name
-    return Files(path, column.role, len(present), found)
-
-
-def _by_case(folder: Path, files: Sequence[Path], cases: set[str]) -> list[Files]:
-    """Find the kinds of files whose paths hold the name of a case, the most frequent first."""
-    examples: dict[str, Path] = {}
-    counts: Counter[str] = Counter()
-    for path in files:
-        if _kind(path):
-            template = _template(path.relative_to(folder).as_posix(), cases)
-            if template:
-                examples.setdefault(template, path)
-                counts[template] += 1
-    least = max(2, MIN_SHARE * len(cases))
-    return [
-        Files(template, _kind(examples[template]), n_files, examples[template])
-        for template, n_files in sorted(counts.items(), key=lambda each: (-each[1], each[0]))
-        if n_files >= least
-    ]
-
-
-def _kind(path: Path) -> str:
-    name = path.name.lower()
-    if name.endswith((*NIFTI, NUMPY)):
-        return "volume"
-    return "image" if path.suffix.lower() in PICTURE_SUFFIXES else ""
-
-
-def _template(path: str, cases: set[str]) -> str:
-    """Put {case} where a path holds a case's name as whole words; empty if it does not."""
-    if "{" in path or "}" in path:
-        return ""
-    parts = path.split("/")
-    marked = [_marked(part, cases) for part in parts]
-    return "/".join(marked) if marked != parts else ""
-
-
-def _marked(part: str, cases: set[str]) -> str:
-    """Put {case} for the longest run of words of a file's or folder's name that is a case."""
-    words = [(found.start(), found.end()) for found in PIECE.finditer(part)]
-    runs = [
-        (start, end)
-        for place, (start, _) in enumerate(words)
-        for _, end in words[place : place + 8]
-        if part[start:end] in cases
-    ]
-    if not runs:
-        return part
-    start, end = max(runs, key=lambda run: run[1] - run[0])
-    return f"{part[:start]}{{case}}{part[end:]}"
 
 
 # the text
@@ -298,7 +232,9 @@ def _modalities(found: Found) -> Iterator[str]:
     for name, each in sources.items():
         yield f"  {name}: {{{each.kind}: {_quoted(each.path)}, {_form(each)}"
     images = [name for name, each in sources.items() if each.kind == "image"]
-    if len(images) > 1:
+    if found.apart:
+        yield "  # no case is in two of these: if they are one, give a column of paths and name it"
+    elif len(images) > 1:
         yield f"  # add `encoder: shared` to those of {', '.join(images)} that look alike"
     attributes = found.named("numeric", "categorical")
     if attributes:
@@ -372,7 +308,9 @@ def _names(found: Found) -> Mapping[str, Files]:
     """Name each kind of file by the words of its path that no other has."""
     names: dict[str, Files] = {}
     for each in found.files:
-        words = re.findall(r"[A-Za-z][A-Za-z0-9]*", re.sub(r"\{case\}|\.[a-z.]+$", " ", each.path))
+        words = re.findall(
+            r"[A-Za-z][A-Za-z0-9]*", re.sub(r"\{case\}|\.[A-Za-z.]+$", " ", each.path)
+        )
         name = words[-1] if words else each.kind
         while name in names or name in ("clinical", "report"):
             name += "_"
