@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import unknown
+from bench.errors import BadRequest, unknown
 
 VARIABLE = "BENCH_CACHE_DIR"
 DEFAULT = "~/.cache/missing-modality-bench"
@@ -71,6 +71,7 @@ def clear(kind: str = "") -> int:
 
     Raises:
         UnknownName: there is no such kind.
+        BadRequest: an entry cannot be deleted.
     """
     if kind and kind not in FILES:
         raise unknown("kind of cache entry", kind, FILES)
@@ -78,13 +79,16 @@ def clear(kind: str = "") -> int:
     for each in [kind] if kind else FILES:
         for path in list(_files(each)):
             n_bytes += path.stat().st_size
-            path.unlink()
-            _remove_if_empty(path.parent)
+            try:
+                path.unlink()
+                _remove_if_empty(path.parent)
+            except OSError as error:
+                raise BadRequest(f"{path} cannot be deleted ({error.strerror})") from None
     return n_bytes
 
 
 def _files(kind: str) -> Iterator[Path]:
-    return (cache_folder() / kind).glob(FILES[kind])
+    return filter(Path.is_file, (cache_folder() / kind).glob(FILES[kind]))
 
 
 def _remove_if_empty(folder: Path) -> None:

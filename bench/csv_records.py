@@ -10,7 +10,15 @@ from pathlib import Path
 
 from bench.errors import BadData
 
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 QUOTES = re.compile('"+')
+QUOTED = re.compile('"[^"]*"')
+
+
+def delimiter_of(text: str) -> str:
+    """Return what parts the cells of a CSV file: what its header holds most of, or else a comma."""
+    header = QUOTED.sub("", next(iter(text.splitlines()), ""))
+    return max(DELIMITERS, key=header.count)
 
 
 def csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from bench.csv_records import csv_records
+from bench.csv_records import csv_records, delimiter_of
 from bench.data import Dataset
 from bench.errors import BadData, BadRequest, UnknownName, unknown
 from bench.spec import Frozen
@@ -229,7 +229,7 @@ def read_table(
         path: a file with a header line; a byte order mark is skipped.
         required_columns: columns that must be there; others are kept too.
         header: names of all columns, where the file has no header line.
-        delimiter: what parts the cells.
+        delimiter: what parts the cells; empty: what the header holds most of.
         encoding: of the file.
 
     Returns:
@@ -242,6 +242,7 @@ def read_table(
             header, or no record at all.
     """
     text = read_text(path, encoding)
+    delimiter = delimiter or delimiter_of(text)
     return _frame(path, required_columns, *_records(path, text, header, delimiter))
 
 

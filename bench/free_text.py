@@ -290,7 +290,7 @@ def with_corrections(
     from bench.dataset import bad_cell, read_table, unique_names
 
     declared = checked_rules(rules)
-    table = read_table(path, (CASE,))
+    table = read_table(path, (CASE,), delimiter="")  # spreadsheets save their own
     row_of = {case: row for row, case in enumerate(cases)}
     names = unique_names(table[CASE], source=str(path))
     unknown = [place for place, name in enumerate(names) if name not in row_of]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -160,6 +161,7 @@ def with_manifests(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         BadConfig: such a file cannot be read, or its name cannot be a dataset's.
+        BadRequest: a folder or another file is named.
     """
     settings = dict(asked.get("settings") or {})
     names: list[Any] = []
@@ -169,6 +171,7 @@ def with_manifests(asked: Mapping[str, Any]) -> dict[str, Any]:
         own = settings.get(each) if each == "manifest" else None
         file = own.get("file") if isinstance(own, Mapping) else None
         if file is None and not (isinstance(each, str) and is_manifest(each)):
+            _check_no_path(each)
             names.append(each)
             continue
         path = Path(str(file or each)).expanduser().absolute()
@@ -183,6 +186,17 @@ def with_manifests(asked: Mapping[str, Any]) -> dict[str, Any]:
     include = dict.fromkeys([*(asked.get("include") or ()), *files])
     changed = {"datasets": names, "include": list(include), "settings": settings}
     return {**asked, **changed}
+
+
+def _check_no_path(name: object) -> None:
+    """Refuse a folder, or a file that is no manifest, in place of a dataset."""
+    if not isinstance(name, str) or not (os.sep in name or Path(name).suffix):
+        return
+    if Path(name).expanduser().exists():
+        raise BadRequest(
+            f"{name!r} is neither a dataset's name nor a .yaml that describes one; "
+            "`bench new dataset FOLDER` writes such a file"
+        )
 
 
 def _manifest_name(path: Path) -> str:

@@ -252,6 +252,8 @@ def test_clearing_deletes_what_the_cache_wrote_and_nothing_else(
     assert clear("pictures") == N * 24
     assert entries() == []
     assert other.is_file()
+    (folder / "pictures" / "a-folder.rows").mkdir()
+    assert clear() == 0
     with pytest.raises(UnknownName, match="no kind of cache entry is named 'picture'"):
         clear("picture")
 

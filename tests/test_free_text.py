@@ -189,6 +189,8 @@ def test_a_corrected_table_wins_and_its_blanks_too(tmp_path: Path) -> None:
     assert corrected.margin.tolist() == [None, "sharp", "blurred"]
     assert corrected.network.tolist() == [None, None, "absent"]
     assert found.margin.tolist() == ["sharp"] * 3
+    table.write_text(table.read_text().replace(",", ";"))  # as some spreadsheets save it
+    assert with_corrections(found, cases, RULES, table).equals(corrected)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from bench.planning import Arena, Planner
 from bench.registry import Registry
 from bench.request import Request, layered
 from bench.spec import Recipe
+from tests.command_line import call
 from tests.own_data import kidney, load, picture, reported, skin, volumes, write_csv, write_xlsx
 
 Rows = list[dict[str, object]]
@@ -471,6 +472,20 @@ def test_a_table_out_of_the_data_root_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study" / "lesions.csv").rename(tmp_path / "lesions.csv")
     replaced(path, "lesions.csv", "../lesions.csv")
     assert "'../lesions.csv' leaves the data root" in fault(path)
+
+
+def test_a_data_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadData, match=r"no folder is at '.*gone'; check --data-root"):
+        load(skin(tmp_path), tmp_path / "gone")
+
+
+def test_a_folder_or_a_table_in_place_of_a_dataset_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    skin(tmp_path)
+    for path in (tmp_path, tmp_path / "lesions.csv"):
+        assert call("prepare", str(path)) == 2
+        assert "is neither a dataset's name nor a .yaml that desc" in capsys.readouterr().err
 
 
 def test_a_data_root_may_lie_elsewhere_and_move(tmp_path: Path) -> None:

@@ -153,6 +153,8 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
     written = Path(capsys.readouterr().out.strip())
     assert written == tmp_path / "out" / "skin.yaml"
     assert load(written, tmp_path / "skin").n_cases == 24
+    assert call("new", "dataset", str(tmp_path / "skin"), "--folder", str(path)) == 2
+    assert "skin.yaml' is already there" in capsys.readouterr().err
 
 
 def test_a_name_that_is_taken_is_made_ones_own(tmp_path: Path) -> None:

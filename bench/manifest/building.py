@@ -138,6 +138,8 @@ def find_table(file: ManifestFile, data_root: Path | None) -> tuple[Path, Path]:
         BadData: the table is not there, or not below the root.
     """
     beside = file.path.absolute().parent
+    if data_root is not None and not data_root.is_dir():
+        raise BadData(f"no folder is at {str(data_root)!r}; check --data-root")
     roots = [beside] if data_root is None else [data_root / file.name, data_root, beside]
     try:
         root = next((each for each in roots if (each / file.manifest.table).is_file()), None)
@@ -218,9 +220,12 @@ def _table(
 
 
 def _check_not_empty(sheet: Sheet, available: np.ndarray) -> None:
-    """Refuse a modality that no case has, and a case that has none."""
-    for m, name in enumerate(sheet.file.manifest.modalities):
-        if not available[:, m].any():
+    """Refuse a modality that no case has, and a case that has none.
+
+    A report in which rules find nothing is left to the person who writes the rules.
+    """
+    for m, (name, said) in enumerate(sheet.file.manifest.modalities.items()):
+        if not (available[:, m].any() or isinstance(said, ReportColumn)):
             raise BadData(
                 f"{sheet.file.at('modalities', name)}: it is absent in every case of "
                 f"{sheet.source}; take it out"

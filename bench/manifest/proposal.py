@@ -13,12 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.csv_records import DELIMITERS
 from bench.dataset import read_sheet, read_table
 from bench.errors import BadData, BadRequest
 from bench.manifest.inspection import Column, absent_words, inspect, no_classes
 from bench.manifest.matching import Files, files_by_case, files_of_column, with_stems
 from bench.manifest.schema import NAME
-from bench.manifest.spreadsheet import DELIMITERS, manner_of
+from bench.manifest.spreadsheet import manner_of
 from bench.volumes import NUMPY
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def new_dataset(folder: Path, out: Path | None, taken: Sequence[str]) -> Path:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise BadRequest(f"{str(path)!r} is already there; move it, or choose --folder") from None
+        there = path if path.parent.is_dir() else path.parent
+        raise BadRequest(f"{str(there)!r} is already there; move it, or choose --folder") from None
     except OSError as error:
         raise BadRequest(f"{str(path)!r} cannot be written ({error.strerror})") from None
     return path

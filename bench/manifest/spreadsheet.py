@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.csv_records import csv_records
+from bench.csv_records import DELIMITERS, csv_records, delimiter_of
 from bench.dataset import bad_cell, merged_cells, read_sheet, read_table, read_text, unique_names
 from bench.errors import BadData, UnknownName, unknown
 from bench.manifest.reading import ManifestFile
@@ -21,8 +20,6 @@ from bench.wording import counted, listed
 if TYPE_CHECKING:
     import pandas as pd
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-QUOTED = re.compile('"[^"]*"')
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -52,7 +49,8 @@ class Sheet:
             BadData: the table has none of this name; the nearest is named.
         """
         if name not in self.rows.columns:
-            error = unknown(f"column of {self.path.name}", name, map(str, self.rows.columns))
+            known = filter(None, map(str, self.rows.columns))
+            error = unknown(f"column of {self.path.name}", name, known)
             raise BadData(f"{self.file.at(*keys)}: {error}")
         return self.rows[name]
 
@@ -145,8 +143,7 @@ def manner_of(path: Path, delimiter: str = "", encoding: str = "") -> tuple[str,
         encoding = "utf-16" if _mark(path) in UTF16_MARKS and not encoding else "utf-8-sig"
     if delimiter:
         return delimiter.replace("tab", "\t"), encoding
-    header = QUOTED.sub("", next(iter(read_text(path, encoding).splitlines()), ""))
-    return max(DELIMITERS, key=header.count), encoding
+    return delimiter_of(read_text(path, encoding)), encoding
 
 
 def _mark(path: Path) -> bytes:
