@@ -28,11 +28,11 @@ FLOORS = [
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
     "runner representing reports",
-    "executor gpus expectation peak_memory cell study planning worker cluster executors progress "
-    "coordination complexity_tables",
+    "executor gpus expectation peak_memory cell search trials study planning worker cluster "
+    "executors progress coordination complexity_tables",
     "figures pattern_figure oddities preparation outlook standing upkeep merging search_merging "
     "reporting comparing checking session variants variant_records ablation sensitivity "
-    "search trials search_planning tuning search_results search_figures tuning_report importance "
+    "search_planning tuning search_results search_figures tuning_report importance "
     "chapter search_chapter variant_chapter page_parts page_facts page "
     "predicting narrowing cli __main__",
 ]
@@ -40,11 +40,6 @@ PLACES = {
     unit: (level, place)
     for level, floor in enumerate(FLOORS)
     for place, unit in enumerate(floor.split())
-}
-
-# Imports inside functions that go up, each with its reason.
-UPWARD = {
-    ("worker", "trials"): "a worker looks up the work that it was sent",
 }
 
 TORCH = (
@@ -126,19 +121,7 @@ def test_a_file_imports_only_from_below() -> None:
         for name, target in edges()
         if name != target and PLACES[unit(target)] >= PLACES[name]
     }
-    assert sorted(wrong - set(UPWARD)) == []
-    assert sorted(set(UPWARD) - wrong) == [], "no longer there: take these out of UPWARD"
-
-
-def test_an_import_that_goes_up_waits_until_it_is_needed() -> None:
-    for name, target in UPWARD:
-        at_once = [
-            unit(first_party(module) or "")
-            for node in ast.parse((ROOT / "bench" / f"{name}.py").read_bytes()).body
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for module in modules_of(node)
-        ]
-        assert target not in at_once, f"{name} imports {target} at once"
+    assert sorted(wrong) == []
 
 
 def test_nobody_imports_a_plugin_by_name() -> None:
