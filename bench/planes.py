@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.captions import repeat_name
-from bench.drawing import COLOURS
+from bench.drawing import COLOURS, MARKERS
 from bench.layout import LayoutColumn
 from bench.representations import PERPLEXITY, Represented, Separation, read, separation
 from bench.results import Repeat, RowRuns, RunResult
 from bench.score_table import Contents
+from bench.wording import counted
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+CLASS_COLOURS = (*COLOURS, "#882255", "#117733", "#999933")  # ten; the last are of Paul Tol
 MAX_CASES = 300  # of one set of vectors: more hide each other, and take minutes
 NEEDS = "runs that `bench run ... --keep-representations` was asked for, now or later"
 NUMBERS = ("silhouette", "knn_accuracy", "plane_silhouette", "plane_knn_accuracy", "largest_class")
@@ -120,19 +122,21 @@ def trainings_sentence(data: pd.DataFrame) -> str:
     repeats = sorted(set(zip(data["fold"].tolist(), data["seed"].tolist(), strict=True)))
     several = " (of each row the first that kept them)" if len(repeats) > 1 else ""
     share = f"The largest class has {100 * data['largest_class'].max():.0f} % of a panel at most."
-    return f"One training: {'; '.join(map(repeat_name, repeats))}{several}. {share}"
+    n_cases = counted(data["case"].nunique(), "test case")
+    return f"One training: {'; '.join(map(repeat_name, repeats))}{several}; {n_cases}. {share}"
 
 
 def draw_classes(
-    ax: Axes, points: pd.DataFrame, *, marker: str, fill: bool = True, size: float = 9.0
+    ax: Axes, points: pd.DataFrame, *, marker: str = "", fill: bool = True, size: float = 9.0
 ) -> None:
-    """Scatter cases by class."""
+    """Scatter cases by class; without a marker each class has its own."""
     for k in sorted(set(points["label"].tolist())):
-        part, colour = points[points["label"] == k], COLOURS[k % len(COLOURS)]
+        part, colour = points[points["label"] == k], CLASS_COLOURS[k % len(CLASS_COLOURS)]
         look: dict[str, Any] = {"color": colour, "linewidths": 0.7}
         if not fill:
             look = {"facecolors": "none", "edgecolors": colour, "linewidths": 0.6}
-        ax.scatter(part["x"], part["y"], s=size, marker=marker, alpha=0.7, **look)
+        shape = marker or MARKERS[k % len(MARKERS)]
+        ax.scatter(part["x"], part["y"], s=size, marker=shape, alpha=0.7, **look)
 
 
 def bare(ax: Axes) -> None:
@@ -144,9 +148,16 @@ def bare(ax: Axes) -> None:
         spine.set(linewidth=0.5, color="#a0a0a0")
 
 
-def legend_of(names: Sequence[str], look: Callable[..., Any]) -> list[Any]:
-    """Return a handle per class."""
+def legend_of(names: Sequence[str], look: Callable[..., Any], *, marker: str = "") -> list[Any]:
+    """Return a handle per class, with the markers of `draw_classes`."""
     return [
-        look([], [], linestyle="", marker="o", color=COLOURS[k % len(COLOURS)], label=name)
+        look(
+            [],
+            [],
+            linestyle="",
+            marker=marker or MARKERS[k % len(MARKERS)],
+            color=CLASS_COLOURS[k % len(CLASS_COLOURS)],
+            label=name,
+        )
         for k, name in enumerate(names)
     ]

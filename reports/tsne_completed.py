@@ -138,7 +138,7 @@ def _figure(contents: Contents, data: pd.DataFrame) -> Any:
         if i % len(modalities) == 0:
             ax.set_ylabel(textwrap.fill(method, 26), fontsize=8)
     names = planes.class_names(contents, int(data["label"].max()) + 1)
-    handles = planes.legend_of(names, Line2D)
+    handles = planes.legend_of(names, Line2D, marker="o")
     for kind, (marker, fill) in KINDS.items():
         colour = "#404040" if fill else "none"
         look: dict[str, Any] = {"color": "#404040", "markerfacecolor": colour, "markersize": 5}

@@ -83,7 +83,7 @@ def _figure(contents: Contents, data: pd.DataFrame) -> Any:
         planes.bare(ax)
         said = "the same for all cases, or not kept"
         if len(part):
-            planes.draw_classes(ax, part, marker="o", size=6.0)
+            planes.draw_classes(ax, part, size=7.0)
             said = planes.in_words(part.iloc[0].to_dict())
         ax.set_xlabel(said, fontsize=6)
         if i < len(columns):
@@ -93,8 +93,11 @@ def _figure(contents: Contents, data: pd.DataFrame) -> Any:
     names = planes.class_names(contents, int(data["label"].max()) + 1)
     handles = planes.legend_of(names, Line2D)
     figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
+    n = len(contents.columns)
+    fewer = f" {len(columns)} of {n} columns." if len(columns) < n else ""
     note = (
-        f"{planes.trainings_sentence(data)} {planes.READING} t-SNE stands in for the paper's MDA."
+        f"{planes.trainings_sentence(data)}{fewer} {planes.READING} t-SNE stands in for the "
+        "paper's MDA."
     )
     title(figure, f"{contents.layout.title}: fused features", note)
     return figure

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.lines import Line2D
 
-from bench.planes import MAX_CASES, chosen_cases, in_words
+from bench.planes import MAX_CASES, chosen_cases, in_words, legend_of
 from bench.registry import Registry
 from bench.report import Drawing
 from bench.representations import Represented, separation
@@ -140,6 +141,12 @@ def test_without_representations_there_is_nothing_to_draw(
     assert drawn(study, name) == []
     assert call("figure", name, "--out", str(study.root)) == 2
     assert "--keep-representations" in capsys.readouterr().err
+
+
+def test_ten_classes_have_ten_colours_and_ten_markers_of_their_own() -> None:
+    handles = legend_of([f"digit {k}" for k in range(10)], Line2D)
+    assert len({str(each.get_color()) for each in handles}) == 10
+    assert len({str(each.get_marker()) for each in handles}) == 10
 
 
 def test_of_many_cases_some_are_drawn_the_same_each_time() -> None:
