@@ -674,7 +674,7 @@ def numbers(column: pd.Series, *, source: str) -> np.ndarray:
         (N,) float64.
 
     Raises:
-        BadData: a cell is no finite number; file, line and cell are named.
+        BadData: a cell is no number that float32 holds; file, line and cell are named.
     """
     values = np.full(len(column), np.nan)
     for position, cell in enumerate(column):
@@ -686,4 +686,6 @@ def numbers(column: pd.Series, *, source: str) -> np.ndarray:
             raise bad_cell(column, position, "a number or blank", source=source) from None
         if not np.isfinite(values[position]):
             raise bad_cell(column, position, "a finite number or blank", source=source)
+        if abs(values[position]) > np.finfo(np.float32).max:
+            raise bad_cell(column, position, "a number that float32 holds", source=source)
     return values

@@ -24,6 +24,7 @@ FEW_CASES = 10  # of a class
 NEARLY_ALL = 0.9  # of the cases lack it
 UNIQUE = 0.5  # distinct words per observed cell
 MIN_WORDS = 20
+MOST = 0.8  # of the cells
 FAR = 10.0  # interquartile ranges from the nearer quartile
 
 
@@ -76,12 +77,28 @@ def _attribute(attribute: Attribute, column: pd.Series) -> Iterator[str]:
     elif attribute.kind == "numeric":
         yield from _far(found.to_numpy(float))
     else:
-        words = found.astype(str)
-        n_words = words.nunique()
-        if n_words > max(MIN_WORDS, UNIQUE * len(words)):
-            yield f"{n_words} different words in {len(words)} cells; a free text or a name?"
-        for alike in _alike(sorted(set(words))):
-            yield f"{alike} differ in capitals, blanks or signs only"
+        yield from _words(found.astype(str))
+
+
+def _words(words: pd.Series) -> Iterator[str]:
+    """Name what looks like numbers or a free text, and words that differ in little."""
+    n_words = words.nunique()
+    no_numbers = sorted(each for each in set(words) if not _is_number(each))
+    n_numbers = len(words) - int(words.isin(no_numbers).sum())
+    if no_numbers and n_numbers > MOST * len(words):
+        first = repr(no_numbers[0])
+        yield f"{n_numbers} of {len(words)} cells are numbers, {first} is none; does it mean absent?"
+    elif n_words > max(MIN_WORDS, UNIQUE * len(words)):
+        yield f"{n_words} different words in {len(words)} cells; a free text or a name?"
+    for alike in _alike(sorted(set(words))):
+        yield f"{alike} differ in capitals, blanks or signs only"
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool(np.isfinite(float(word)))
+    except ValueError:
+        return False
 
 
 def _far(numbers: np.ndarray) -> Iterator[str]:

@@ -244,6 +244,11 @@ def test_a_broken_manifest_is_listed_with_its_reason(tmp_path: Path) -> None:
         ("group: patient", "n_folds: one", "line 4: n_folds: input should be a valid integer"),
         ("{image: picture, size: 16}", "{volume: v, shape: 4x8x8}", "shape: it must be a list, "),
         ("{image: picture, size: 16}", "{vector: [age, age]}", "vector: a column is named twice"),
+        (
+            "  clinical:",
+            "  again: {image: picture}\n  clinical:",
+            "two modalities take the files of ",
+        ),
         ("table: lesions.csv", "table: [lesions.csv]", "line 1: table: it must be a word"),
     ],
 )

@@ -106,6 +106,10 @@ def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
         (table("arm", "a\0rm"), "lesions.csv, line 2: it holds NUL, as UTF-16 does; save"),
         (table("arm", "leg", "utf-16-le"), "lesions.csv, line 1: it holds NUL, as UTF-16 does;"),
         (table(",40,", ",4_0,"), "lesions.csv, line 2: age is '4_0'; it must be a number or blank"),
+        (
+            table(",40,", ",1e300,"),
+            "line 2: age is '1e300'; it must be a number that float32 holds",
+        ),
         (table(",40,", f",{'x' * 5000},"), f"line 2: age is '{'x' * 79}...; it must be a number"),
         (table(",40,", ",\N{MINUS SIGN}40,"), "line 2: age is '\N{MINUS SIGN}40'; it must be a n"),
         (table("age,sex", "age,age"), "lesions.csv: column age stands there twice; keep one"),

@@ -123,6 +123,14 @@ def test_a_column_without_a_single_cell_is_told(
     assert "clinical.site: absent in 100 % of the cases" in out
 
 
+def test_a_word_among_numbers_is_told() -> None:
+    words = table(age=[*map(str, range(19)), "NA"], stage=["1", "2", "x", "y"] * 5)
+    assert "t.age: 19 of 20 cells are numbers, 'NA' is none; does it mean absent?" in oddities(
+        words
+    )
+    assert not any("stage" in said for said in oddities(words))
+
+
 def test_an_orientation_tag_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = skin(tmp_path)
     for k, orientation in enumerate((6, 1)):

@@ -81,7 +81,9 @@ def test_quartiles_are_those_of_the_training_part_and_hold_their_upper_edge() ->
     assert codes[:, 0].tolist() == [0, 0, 1, 2, 3, 0, 1, 3, 3, -1]
 
 
-@pytest.mark.parametrize("cells", [[0.1] * 6, [np.nan] * 4 + [7.0, 8.0], [True] * 6])
+@pytest.mark.parametrize(
+    "cells", [[0.1] * 6, [np.nan] * 4 + [7.0, 8.0], [True] * 6, [0.0, 1e-300, 2e-300] * 2]
+)
 def test_columns_without_spread_stay_finite(cells: list[object]) -> None:
     data = table(Attribute("age"), cells)
     fitted = fit_preprocessor(data, TRAIN, data.natural())

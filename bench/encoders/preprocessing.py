@@ -307,12 +307,14 @@ def _fit_categories(cells: np.ndarray, declared: tuple[str, ...]) -> Categorical
 def _moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation per column; 1 stands for that of a constant column.
 
-    Constant is asked of the values: rounding gives a constant column a deviation of 1e-17.
+    Constant is asked of the values: rounding gives a constant column a deviation of 1e-17. One
+    whose numbers are so small that their squares are 0 counts as constant too.
     """
     if not len(x):
         return (0.0,) * x.shape[1], (1.0,) * x.shape[1]
-    constant = x.min(0) == x.max(0)
-    return tuple(x.mean(0).tolist()), tuple(np.where(constant, 1.0, x.std(0)).tolist())
+    std = x.std(0)
+    constant = (x.min(0) == x.max(0)) | (std == 0)
+    return tuple(x.mean(0).tolist()), tuple(np.where(constant, 1.0, std).tolist())
 
 
 def _table_input(

@@ -25,6 +25,7 @@ from bench.spec import Frozen
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 MODALITY = re.compile(r"[A-Za-z][A-Za-z0-9_]*([ -][A-Za-z0-9_]+)*")
 KINDS = ("image", "volume", "table", "vector", "report")
+FILES = KINDS[:2]
 NO_REASON = "said to give the label away"
 SENTENCE = Attribute("").template
 REPORT_SENTENCE = "{value}"
@@ -249,6 +250,13 @@ class Manifest(Frozen):
                 raise ValueError(
                     f"{name!r} cannot name a modality; use letters, digits and underscores"
                 )
+        said = [getattr(each, kind, "") for each in value.values() for kind in FILES]
+        twice = next((path for path in said if path and said.count(path) > 1), "")
+        if twice:
+            raise ValueError(
+                f"two modalities take the files of {twice!r}, and what is absent in one would "
+                "stand in the other; keep one"
+            )
         return value
 
     @field_validator("templates")
