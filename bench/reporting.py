@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from bench.tables import Table
 
 FORMATS = ("markdown", "latex", "csv")
+NARROWEST = 60  # characters of a line that a row with one number fits into
 REPORTS = {"subsets": "subsets", "single": "subsets", "rates": "rates"}  # by kind of layout
 
 
@@ -227,8 +229,19 @@ def print_built(built: Sequence[Table], output: str) -> None:
     if output == "csv":
         print("".join(tables.to_csv(each, header=not i) for i, each in enumerate(built)), end="")
         return
-    write = tables.to_latex if output == "latex" else tables.to_markdown
-    print("\n\n".join(write(each).rstrip() for each in built))
+    if output == "latex":
+        written = [tables.to_latex(each) for each in built]
+    else:
+        width = _width(tables.TERMINAL_WIDTH)
+        written = [tables.to_markdown(each, width=width) for each in built]
+    print("\n\n".join(each.rstrip() for each in written))
+
+
+def _width(usual: int) -> int:
+    """Return the characters of a line of the terminal, or the usual number for a file or a pipe."""
+    if not sys.stdout.isatty():
+        return usual
+    return max(NARROWEST, shutil.get_terminal_size((usual, 24)).columns)
 
 
 def layouts_with_runs(asked: Asked, results: Sequence[RunResult]) -> list[Layout]:

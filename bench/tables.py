@@ -184,14 +184,16 @@ def to_markdown(table: Table, *, width: int = TERMINAL_WIDTH) -> str:
 
     Each block of columns stands below the one before; a block wider than `width` characters is
     continued below itself. The best number is in **asterisks**, the second in _underscores_.
+    Sentences are no wider than `TERMINAL_WIDTH`.
     """
+    of_text = min(width, TERMINAL_WIDTH)
     parts = [f"### {_markdown(table.title)}"]
     for title, indexes in table.blocks():
         grid = _markdown_grid(table, title, indexes)
         parts += [_markdown_lines(chunk) for chunk in _chunks_of_width(grid, width)]
-    parts += [_wrapped(" ".join(_markdown(sentence) for sentence in table.caption), width)]
+    parts += [_wrapped(" ".join(_markdown(sentence) for sentence in table.caption), of_text)]
     notes = [f"- [{_markdown(mark)}] {_markdown(text)}" for mark, text in table.footnotes.items()]
-    parts += ["\n".join(_wrapped(note, width) for note in notes)]
+    parts += ["\n".join(_wrapped(note, of_text) for note in notes)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -7,11 +7,13 @@ import io
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench.reporting import print_built
 from bench.tables import (
     CSV_FIELDS,
     Cell,
@@ -136,6 +138,29 @@ def test_markdown_fits_the_terminal_and_loses_no_column() -> None:
 def test_markdown_wraps_the_caption(table: Table) -> None:
     long = replace(table, caption=("word " * 60,))
     assert max(map(len, to_markdown(long, width=72).splitlines())) <= 72
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "columns_of_terminal", "widest"),
+    [(True, "80", 80), (True, "200", 200), (False, "80", 100)],
+)
+def test_tables_are_as_wide_as_the_terminal_and_as_a_page_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_terminal: bool,
+    columns_of_terminal: str,
+    widest: int,
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns_of_terminal)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    column, cell = Column("0", "0", "AUC", unit="%"), Cell(80.0, 1.25)
+    row = Row("logistic-specialist", (cell,) * 15)
+    wide = Table("t", (column,) * 15, (RowGroup("", (row,)),), ("word " * 60,))
+    print_built([wide], "markdown")
+    lines = capsys.readouterr().out.splitlines()
+    blocks = [len(line) for line in lines if line.startswith("|")]
+    assert widest - 15 < max(blocks) <= widest
+    assert max(len(line) for line in lines if "word" in line) <= min(widest, 100)
 
 
 def test_markdown_escapes_what_it_would_read_as_markup() -> None:
