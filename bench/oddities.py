@@ -87,7 +87,8 @@ def _words(words: pd.Series) -> Iterator[str]:
     n_numbers = len(words) - int(words.isin(no_numbers).sum())
     if no_numbers and n_numbers > MOST * len(words):
         first = repr(no_numbers[0])
-        yield f"{n_numbers} of {len(words)} cells are numbers, {first} is none; does it mean absent?"
+        share = f"{n_numbers} of {len(words)}"
+        yield f"{share} cells are numbers, {first} is none; does it mean absent?"
     elif n_words > max(MIN_WORDS, UNIQUE * len(words)):
         yield f"{n_words} different words in {len(words)} cells; a free text or a name?"
     for alike in _alike(sorted(set(words))):
