@@ -186,8 +186,19 @@ def read_bytes(path: Path, cure: str = REPEATED) -> bytes:
     Raises:
         BadData: it cannot be read; names it, the cause and the cure.
     """
-    try:
+    with unreadable(path, cure):
         return path.read_bytes()
+
+
+@contextmanager
+def unreadable(path: Path, cure: str = REPEATED) -> Iterator[None]:
+    """Say of a block that fails to read which file it was, and what to do.
+
+    Raises:
+        BadData: it cannot be read; names it, the cause and the cure.
+    """
+    try:
+        yield
     except OSError as error:
         kind = Damaged if isinstance(error, FileNotFoundError) else BadData
         raise kind(

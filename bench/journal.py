@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from bench.files import damaged, explained, row_bytes, row_of
+from bench.files import damaged, explained, row_bytes, row_of, unreadable
 
 if TYPE_CHECKING:
     import optuna
@@ -67,12 +67,13 @@ class Journal:
             log_number_from: 0, or one after a row that was read.
 
         Raises:
-            Damaged: a row is not as it was written; names the file.
+            BadData: the system does not let the file be read, or, as Damaged, a row is not as it
+                was written; names the file.
         """
         del self._ends[log_number_from + 1 :]
         if not self.path.exists():
             return
-        with self.path.open("rb") as file:
+        with unreadable(self.path, DELETED), self.path.open("rb") as file:
             file.seek(self._ends[-1])
             for line in file:
                 if not line.endswith(b"\n"):

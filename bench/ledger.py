@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.claims import SILENCE_SECONDS
 from bench.errors import BadRequest
+from bench.files import damaged
 from bench.journal import FileLock, open_journal
 from bench.liveness import birth, is_alive
 from bench.search_law import Budget, Law
 from bench.search_space import quiet_optuna
-from bench.store import RunFolder
+from bench.store import RunFolder, StudyFolder
 
 if TYPE_CHECKING:
     import optuna
@@ -35,11 +36,31 @@ if TYPE_CHECKING:
 MAX_DEATHS = 3  # of processes at one trial, after which its parameters are not asked again
 JOURNAL = "journal"
 SEARCHES = "searches"  # folder of a study
+# of a search beside its trials
+NOTED = (
+    "at cells context dataset fixed fixed_recipe fold law name optuna protocol row scope storage"
+)
 
 
 def shown_storage(storage: str) -> str:
     """Return the address of a storage without its password."""
     return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", storage)
+
+
+def record_of(study: StudyFolder, name: str) -> dict[str, Any]:
+    """Read what is noted of a search.
+
+    Raises:
+        Damaged: it is not as it was written, or no such note; names the file.
+    """
+    record = study.read_json(f"{SEARCHES}/{name}.json")
+    lacking = sorted(set(NOTED.split()) - set(record))
+    foreign = [] if lacking else sorted(set(record["law"]) - set(Law().to_json()))
+    if lacking or foreign:
+        path = study.path / SEARCHES / f"{name}.json"
+        what = f"it lacks {', '.join(lacking)}" if lacking else f"unknown {', '.join(foreign)}"
+        raise damaged(path, what, "delete it, and ask `bench tune` again")
+    return record
 
 
 # --- trials -----------------------------------------------------------------------------------
@@ -127,6 +148,8 @@ class Ledger:
 
     def trials(self) -> Sequence[FrozenTrial]:
         """Return all trials, as they are."""
+        if self.storage_url == JOURNAL and not self.journal.exists():
+            return []  # which reading does not change
         return self.study.get_trials(deepcopy=False)
 
     def finished(self) -> list[FrozenTrial]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.cell import Cell
+from bench.files import explained
 from bench.ledger import JOURNAL, SEARCHES, Ledger, shown_storage
 from bench.registry import registry_of
 from bench.search_law import Budget, Law
@@ -111,7 +112,8 @@ class Search:
 
     def write_record(self, budget: Budget) -> None:
         """Write down what was searched, how, and with which budget: the proof beside the trials."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        with explained(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
         record = {
             **self.to_json(),
             "name": self.name,

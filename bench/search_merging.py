@@ -15,7 +15,7 @@ from typing import Any
 from bench.errors import Damaged
 from bench.files import atomic_write, explained, read_bytes
 from bench.journal import DELETED, trials_in
-from bench.ledger import SEARCHES, Ledger, is_killed
+from bench.ledger import SEARCHES, Ledger, is_killed, record_of
 from bench.merging import CURE, Merged
 from bench.search_law import Law
 from bench.store import StudyFolder
@@ -81,7 +81,7 @@ def _held(study: StudyFolder, name: str) -> _Held:
     Raises:
         Damaged: its record or its journal is.
     """
-    record = study.read_json(f"{SEARCHES}/{name}.json")
+    record = record_of(study, name)
     trials = trials_in(study.path / SEARCHES / f"{name}.journal", name)
     return _Held(
         study,

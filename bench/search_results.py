@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadData, BadRequest
-from bench.ledger import JOURNAL, SEARCHES, is_killed, seconds_of
+from bench.ledger import JOURNAL, SEARCHES, is_killed, record_of, seconds_of
 from bench.search import Search
 from bench.store import StudyFolder
 
@@ -148,7 +148,7 @@ def search_records(study: StudyFolder) -> list[dict[str, Any]]:
     """
     newest: dict[tuple[Any, ...], dict[str, Any]] = {}  # of those that an edit made anew
     for path in sorted((study.path / SEARCHES).glob("*.json")):
-        record = study.read_json(f"{SEARCHES}/{path.name}")
+        record = record_of(study, path.stem)
         key = tuple(record[name] for name in ("row", "dataset", "protocol", "scope", "fold"))
         if key not in newest or newest[key]["at"] <= record["at"]:
             newest[key] = record

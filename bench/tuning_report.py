@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from bench.captions import SELECTION
-from bench.files import atomic_write
+from bench.files import atomic_write, explained
 from bench.reporting import check_format, print_built
 from bench.request import Request
 from bench.search import Scope, Search
@@ -210,7 +210,8 @@ def _write(results: Sequence[SearchResult], request: Request) -> list[Path]:
     search = found[0].search
     (name, _) = next(iter(by_configuration(found).items()))
     folder = search.study.path / TUNED
-    folder.mkdir(exist_ok=True)
+    with explained(folder):
+        folder.mkdir(exist_ok=True)
     path = folder / f"{name}.yaml"
     head = [f"# {each.label}: {_described(each)}" for each in found]
     content = yaml.safe_dump(_configuration(found, request), sort_keys=False)

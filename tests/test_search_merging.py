@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench.journal import trials_in
-from bench.ledger import JOURNAL, SEARCHES, Ledger
+from bench.ledger import JOURNAL, NOTED, SEARCHES, Ledger
 from bench.merging import Merged
 from bench.search_law import Budget, Law
 from bench.search_merging import merge_searches
@@ -28,7 +28,11 @@ def searched(study: StudyFolder, *values: float, storage: str = JOURNAL) -> Stud
     (study.path / SEARCHES).mkdir(exist_ok=True)
     for value in values:
         ledger_of(study).study.tell(claimed(study), value)
-    record = {"name": NAME, "storage": storage, "law": Law().to_json()}
+    record = dict.fromkeys(NOTED.split()) | {
+        "name": NAME,
+        "storage": storage,
+        "law": Law().to_json(),
+    }
     study.write_json(f"{SEARCHES}/{NAME}.json", record)
     return study
 
@@ -130,6 +134,15 @@ def test_a_damaged_search_is_left_and_gives_way_to_a_whole_one(studies: Studies)
     found = merged([here], both)
     assert (found.taken, len(found.damaged)) == (None, 1)
     assert not (both.path / SEARCHES).exists()
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "{", "[]"])
+def test_a_file_that_is_no_record_is_left_and_named(studies: Studies, content: str) -> None:
+    here, _, both = studies
+    searched(here, 0.5)
+    (here.path / SEARCHES / f"{NAME}.json").write_text(content)
+    (said,) = merged([here], both).damaged
+    assert f"here/searches/{NAME}.json' is damaged: " in said
 
 
 def test_a_search_at_work_is_left_alone_and_one_of_the_dead_goes_on(studies: Studies) -> None:

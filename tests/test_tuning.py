@@ -351,6 +351,34 @@ def test_a_wrong_search_is_one_line_and_trains_nothing(
     assert not list(Path().glob("results/*/runs/*"))
 
 
+def test_what_lies_in_the_way_of_a_search_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ("tune", *ONE_FOLD, "--trials", "1")
+    folder = Path("results/tuning/searches")
+    folder.parent.mkdir(parents=True)
+    folder.write_text("")
+
+    def said(*command: str) -> str:
+        assert call(*command) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        return error
+
+    assert "cannot write 'results/tuning/searches': file exists" in said(*asked)
+    folder.unlink()
+    Path("results/tuning/tuned").write_text("")
+    assert "cannot write 'results/tuning/tuned': file exists" in said(*asked)
+    (journal,) = folder.glob("*.journal")
+    journal.rename("aside")
+    journal.mkdir()
+    for command in (asked, ("sensitivity", "--study", "tuning"), ("report", "--study", "tuning")):
+        assert ".journal': is a directory; delete it to" in said(*command)
+    journal.rmdir()
+    Path("aside").rename(journal)
+    (folder / "notes.json").write_text('{"name": "mine"}')
+    for command in (("sensitivity", "--study", "tuning"), ("report", "--study", "tuning")):
+        assert "searches/notes.json' is damaged: it lacks at, cells" in said(*command)
+
+
 def test_help_imports_no_optuna() -> None:
     script = (
         "import sys\nfrom bench.cli import main\n"
