@@ -231,12 +231,15 @@ def _page(
 
 
 def _failures(results: Sequence[RunResult]) -> Iterator[tuple[str, str, str]]:
-    """List the runs without predictions: which, its state, why."""
+    """List the runs without predictions: which, their state, why; repeats of one fate together."""
+    alike: dict[tuple[str, str, str], list[str]] = {}
     for run in results:
         if run.state != "done":
-            repeat = captions.repeat_name(run.repeat)
-            name = f"{run.row} on {run.dataset}, training {run.setting}, {repeat}"
-            yield name, run.state, run.reason or "no reason is noted"
+            name = f"{run.row} on {run.dataset}, training {run.setting}"
+            fate = name, run.state, run.reason or "no reason is noted"
+            alike.setdefault(fate, []).append(captions.repeat_name(run.repeat))
+    for (name, state, reason), repeats in alike.items():
+        yield f"{name}, {'; '.join(repeats)}", state, reason
 
 
 def _leaks(

@@ -21,6 +21,7 @@ from bench import captions
 from bench.contest import Contest, Entrant, Outcome, choose_test, outcome_of
 from bench.layout import Layout
 from bench.results import Metric, Place, Repeat, RowRuns, RunResult, metric_named, score_grid
+from bench.significance import BETTER, WORSE
 from bench.statistics import adjust, corrected_resampled_t
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 from bench.wording import counted
@@ -295,11 +296,11 @@ def _p_cell(p: float, marks: tuple[str, ...] = ()) -> Cell:
 
 
 def star(difference: float, adjusted: float, metric: Metric) -> tuple[str, ...]:
-    """Mark what the reference significantly beats with *, what beats it with a dagger."""
+    """Mark what the reference significantly beats with a star, what beats it with a circle."""
     if math.isnan(adjusted) or adjusted > ALPHA:
         return ()
     is_worse = difference < 0 if metric.better == "higher" else difference > 0
-    return ("*",) if is_worse else ("†",)
+    return (BETTER,) if is_worse else (WORSE,)
 
 
 def _validation_cell(series: Series) -> Cell:
@@ -326,7 +327,7 @@ def _caption(comparison: Comparison) -> tuple[str, ...]:
         n_compared = counted(len(comparison.compared), "comparison")
         sentences.append(
             f"p (Holm): adjusted over {n_compared} of one metric. "
-            f"* at {ALPHA:g}: the reference is better; †: it is worse; "
+            f"A star at {ALPHA:g}: the reference is better; a circle: it is worse; "
             "n.t.: not testable."
         )
     sentences.append(

@@ -288,6 +288,19 @@ def test_what_other_commands_drew_is_taken_in_and_what_is_stale_is_not(study: St
     assert re.findall(r"<figcaption>(\S+)", page_of(study)) == ["ablation-a"]
 
 
+def test_repeats_that_failed_alike_are_told_once(study: StudyFolder) -> None:
+    for seed, why in enumerate(("out of memory", "out of memory", "out of time")):
+        failed(study, why, seed=seed)
+    noted(study)
+    failures = page_of(study).partition('<h2 id="failures"')[2].partition("</section>")[0]
+    found = re.findall(r"<dt>(.*?)</dt>\n<dd>(.*?)</dd>", failures)
+    assert [name.partition("complete, ")[2] for name, _ in found] == [
+        "fold 0, seed 0; fold 0, seed 1",
+        "fold 0, seed 2",
+    ]
+    assert [why for _, why in found] == ["failed: out of memory", "failed: out of time"]
+
+
 def test_a_study_without_a_finished_run_has_a_page(study: StudyFolder) -> None:
     failed(study, "out of memory")
     noted(study)
