@@ -67,11 +67,12 @@ def carry_out_together(
     n_found += len(cells) - len(todo)
     layouts = dict.fromkeys(layout for _, part in parts for layout in part.layouts)
     return Answer(
-        tuple(cells), n_trained, n_found, failed, tuple(layouts), n_left, _mended(outcomes)
+        tuple(cells), n_trained, n_found, failed, tuple(layouts), n_left, mended_lines(outcomes)
     )
 
 
-def _mended(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+def mended_lines(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Name the runs that had to be carried out again, with what was damaged of each."""
     told = [each for each in outcomes if each.value not in (None, "", LEFT, FOUND)]
     return tuple(f"{each.name}: {each.value}" for each in told)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from bench.store import RunFolder, StudyFolder
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 POLL_SECONDS = 0.2
 Report = Callable[[float], None]
@@ -132,14 +133,13 @@ class _Attempt:
     def _score(self, cell: Cell, watch: Watch) -> float:
         """Train one repeat, or find it in the store; return its validation score."""
         folder = self.search.study.run(cell.spec)
-        payload = {"cell": cell.to_json(), "path": str(folder.path), **self.search.context}
         _await_others(folder, self.tell)
         self.tell()
-        if folder.state == "done":
+        if folder.state == "done" and not folder.damage():
             for row in folder.history():
                 watch(row)
         else:
-            run_cell(payload, silent, watch)
+            run_cell(payload_of(self.search, cell), silent, watch)
         status = folder.status()
         score = status.get("valid_score")
         if score is None:
@@ -160,6 +160,29 @@ class _Attempt:
                 raise Pruned(f"pruned at epoch {row['epoch']}: others were better by then")
 
         return watch
+
+
+def payload_of(search: Search, cell: Cell) -> dict[str, Any]:
+    """Return what `run_cell` takes of a run of a search."""
+    path = search.study.run(cell.spec).path
+    return {"cell": cell.to_json(), "path": str(path), **search.context}
+
+
+def damaged_cells(search: Search) -> Iterator[Cell]:
+    """Yield the runs of complete trials that have changed since, as they were asked for."""
+    for trial in search.ledger.finished():
+        names = trial.user_attrs.get("runs", []) if trial.state.name == "COMPLETE" else []
+        damaged = [name for name in names if search.study.run_named(name).damage()]
+        if damaged:
+            configuration = _configuration_of(trial, search.space)
+            cells = (with_configuration(cell, configuration) for cell in search.cells)
+            yield from (cell for cell in cells if cell.spec.folder in damaged)
+
+
+def _configuration_of(trial: FrozenTrial, space: Space) -> Configuration:
+    from optuna.trial import FixedTrial
+
+    return space.suggest(FixedTrial(trial.params)) if trial.params else space.default
 
 
 def _ignore(row: Mapping[str, Any]) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.attendance import noted
-from bench.cell import run_cell
+from bench.cell import Cell, run_cell
+from bench.coordination import mended_lines
 from bench.errors import BenchError
 from bench.executor import TIMED_OUT, Executor, Outcome, Task, value_of
 from bench.ledger import seconds_of
@@ -23,7 +24,7 @@ from bench.search_planning import Plan, Refused
 from bench.session import PLAIN, Manner, check_executor, check_jobs, open_executor
 from bench.spec import RunSpec
 from bench.store import StudyFolder
-from bench.trials import silent, work
+from bench.trials import damaged_cells, payload_of, silent, work
 
 
 def carry_out(searches: Sequence[Search], budget: Budget, executor: Executor, n_slots: int) -> None:
@@ -99,10 +100,11 @@ def _task(search: Search, budget: Budget, slot: int, *, waits: bool) -> Task:
 
 @dataclass(frozen=True)
 class Done:
-    """The searches of a request, and how many of their trials were finished before it."""
+    """The searches of a request, how many of their trials were finished before, what was mended."""
 
     planned: list[Search | Refused]
     n_found: int
+    mended: tuple[str, ...]  # what was damaged of finished runs, which were carried out again
 
 
 def carry_out_plan(
@@ -125,19 +127,27 @@ def carry_out_plan(
         each.study.create()
         each.write_record(how.budget)
     n_found = sum(len(each.ledger.finished()) for each in searches)
-    if not all(is_over(each, how.budget) for each in searches):
+    mends = [_mend(each, cell) for each in searches for cell in damaged_cells(each)]
+    mended: list[Outcome] = []
+    if mends or not all(is_over(each, how.budget) for each in searches):
         try:
             study = StudyFolder(Path(request.out), request.study)
             with (
                 noted(study),
                 open_executor(jobs, quiet=quiet, manner=manner, request=request) as executor,
             ):
+                mended += executor.run(mends, fail_fast=False)
                 carry_out(searches, how.budget, executor, jobs)
         except KeyboardInterrupt:
             for each in searches:
                 each.ledger.release()
             raise
-    return Done(planned, n_found)
+    return Done(planned, n_found, mended_lines(mended))
+
+
+def _mend(search: Search, cell: Cell) -> Task:
+    """Make the work of a run of a finished trial, whose score stays that of the trial."""
+    return Task(cell.spec.folder, "run", payload_of(search, cell))
 
 
 def overhead(request: Request) -> tuple[float, float]:

@@ -64,6 +64,8 @@ def print_searches(done: Done, request: Request, output: str, *, quiet: bool) ->
     folder = StudyFolder(Path(request.out), request.study).create().reports_path
     pictures = [path for each in history_drawings(results) for path in write_drawing(each, folder)]
     print_built(tables, output)
+    for damage in done.mended:
+        print(f"mended: {damage.partition('; ')[0]}", file=sys.stderr)
     if not quiet:
         n_carried_out = sum(len(each.trials) for each in results) - done.n_found
         said = f"{counted(n_carried_out, 'trial')} carried out, {done.n_found} found finished"

@@ -108,6 +108,24 @@ def test_a_trial_is_a_run_per_repeat_without_test_predictions() -> None:
     assert all(len(run.predictions()) == 0 for run in result.search.study.runs())
 
 
+@pytest.mark.parametrize("name", ["spec.json", "predictions.parquet"])
+def test_a_damaged_run_of_a_trial_is_carried_out_again_and_its_search_is_the_same(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("tune", *ONE_FOLD, "--trials", "2") == 0
+    out, before = capsys.readouterr().out, trials()
+    run = the_search().search.study.runs()[0]
+    kept = run.path_of("checkpoint.pt").read_bytes()
+    os.truncate(run.path_of(name), 20)
+    assert call("tune", *ONE_FOLD, "--trials", "2") == 0
+    shown = capsys.readouterr()
+    assert shown.out == out
+    assert shown.err.startswith(f"mended: {run.path.name}: '{name}' is damaged: ")
+    assert shown.err.count("\n") == 1
+    assert (run.state, run.damage(), trials()) == ("done", "", before)
+    assert run.path_of("checkpoint.pt").read_bytes() == kept
+
+
 def test_what_is_fixed_is_not_searched() -> None:
     assert call("tune", *ONE_FOLD, "--trials", "2", "--set", "tunable.p_drop=0.25") == 0
     assert [set(params) for params, _ in trials()] == [{"recipe.lr", "recipe.weight_decay"}] * 2
