@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,7 +18,8 @@ QUOTED = re.compile('"[^"]*"')
 
 def delimiter_of(text: str) -> str:
     """Return what parts the cells of a CSV file: what its header holds most of, or else a comma."""
-    header = QUOTED.sub("", next(iter(text.splitlines()), ""))
+    blank = "".join(DELIMITERS) + string.whitespace
+    header = QUOTED.sub("", next((line for line in text.splitlines() if line.strip(blank)), ""))
     return max(DELIMITERS, key=header.count)
 
 
@@ -26,7 +28,7 @@ def csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, li
 
     Args:
         path: of the file, for the error.
-        text: of the file; empty lines are skipped.
+        text: of the file; lines without content are skipped.
         delimiter: what parts the cells.
 
     Raises:
@@ -37,7 +39,7 @@ def csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, li
     n_read = 0  # lines of the records so far
     try:
         for row in reader:
-            if row:
+            if any(map(str.strip, row)):
                 yield n_read + 1, row
             n_read = reader.line_num
     except csv.Error as error:
@@ -45,14 +47,14 @@ def csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, li
         # A quote closes in the wrong place on the last line read; all others leave theirs open.
         misplaced = "expected after" in str(error)
         opening = _unclosed(lines[:-1] if misplaced else lines)
-        if opening is None:
-            reason = f"line {reader.line_num}: no CSV ({error}); mend the line"
+        line = reader.line_num if opening is None else n_read + 1 + opening
+        if opening is not None:
+            reason = "a quote opens here and is not closed); close it or take it out"
+        elif misplaced:
+            reason = "a quote closes within a cell); write a quote that belongs to a cell twice"
         else:
-            reason = (
-                f"line {n_read + 1 + opening}: no CSV (a quote opens here and is not closed); "
-                "close it or take it out"
-            )
-        raise BadData(f"{path}, {reason}") from error
+            reason = f"{error}); mend the line"
+        raise BadData(f"{path}, line {line}: no CSV ({reason}") from error
 
 
 def _unclosed(lines: Sequence[str]) -> int | None:

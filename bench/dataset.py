@@ -234,7 +234,8 @@ def read_table(
 
     Returns:
         Cells as str without surrounding blanks, NaN where blank. The index is the line of the
-        file (from 1, the header included) on which the record begins; empty lines are skipped.
+        file (from 1, the header included) on which the record begins; lines without content are
+        skipped.
 
     Raises:
         BadData: not readable, in another encoding, no CSV, larger than `MAX_TABLE_BYTES` or
@@ -456,10 +457,8 @@ def _records(
     lines: list[int] = []
     rows: list[list[str]] = []
     for line, row in csv_records(path, text, delimiter):
-        cells = [cell.strip() for cell in row]
-        if any(cells):
-            lines.append(line)
-            rows.append(cells)
+        lines.append(line)
+        rows.append([cell.strip() for cell in row])
     if not rows:
         raise BadData(f"{path}: the file is empty; get it again")
     columns = rows[0] if header is None else list(header)

@@ -419,7 +419,7 @@ def test_words_that_other_readers_take_for_missing_stay_words(tmp_path: Path) ->
         ('a,b\n1,x\n"2,y\n3,z\n', "line 3: no CSV .a quote opens here"),
         ('a,b\n"1\n1",x\n"2\n2","y\n3,z\n', "line 5: no CSV .a quote opens here"),
         ('a,b\n1,"x\n2,y\n3,"z"\n', "line 2: no CSV .a quote opens here"),
-        ('a,b\n1,x\n2,"y"z\n', "line 3: no CSV .',' expected after"),
+        ('a,b\n1,x\n2,"y"z\n', "line 3: no CSV .a quote closes within a cell.; write"),
         ('a,b\n1,"x\n2,"\n3\n', "line 4: 1 cells under 2 columns"),
         (f'a,b\n1,"x\n{"2,y" * 50_000}', "line 2: no CSV .a quote opens here"),
         ("a,b,,c,\n1,2,3,4,5\n", "columns 3, 5 of the header have no name; name them"),

@@ -334,9 +334,12 @@ def test_labels_between_blanks_are_read_and_told(tmp_path: Path) -> None:
 def test_what_the_header_holds_most_of_parts_the_cells(tmp_path: Path) -> None:
     path = skin(tmp_path)
     table = tmp_path / "lesions.csv"
-    table.write_text(table.read_text().replace(",", ";").replace("site", "site, as written"))
+    text = table.read_text().replace(",", ";").replace("site", "site, as written")
+    table.write_text(f"\n;;;\n{text}")
     replaced(path, "site: categorical", "'site, as written': categorical")
     assert load(path).n_cases == 24
+    said = ["lesions.csv: cells are parted by semicolons"]
+    assert OwnData.of_file(path)().oddities(ManifestConfig(), None) == said
 
 
 @pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs")])
