@@ -517,12 +517,15 @@ def _html_cell(cell: Cell, identity: str) -> str:
 
 
 def _html_marks(marks: Sequence[str], identity: str) -> str:
-    """Write marks; letters lead to their footnotes."""
+    """Write marks: signs of tests, which are raised by themselves, and letters of footnotes."""
+    signs = "".join(mark for mark in marks if mark in SIGNS)
     linked = [
         f'<a href="#{_html_id(identity, mark)}">{mark}</a>' if mark.isalpha() else _html(mark)
         for mark in marks
+        if mark not in SIGNS
     ]
-    return f"<sup>{','.join(linked)}</sup>" if linked else ""
+    raised = f"<sup>{','.join(linked)}</sup>" if linked else ""
+    return (f'<span class="sign">{signs}</span>' if signs else "") + raised
 
 
 def _html_id(identity: str, mark: str) -> str:

@@ -146,7 +146,7 @@ def test_best_is_bold_second_underlined_and_marks_lead_to_footnotes() -> None:
     text = to_html(small_table(), identity="t")
     assert '<td data-value="90.126"><strong>90.13</strong>' in text
     assert "<u>80.00</u>" in text
-    assert '<sup><a href="#t-a">a</a>,*</sup>' in text
+    assert '<span class="sign">*</span><sup><a href="#t-a">a</a></sup>' in text
     assert '<li id="t-a">' in text
 
 
