@@ -7,6 +7,7 @@ parameter matters, by a named evaluator; and Optuna's views of the trials.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -52,7 +53,8 @@ def importances(result: SearchResult, evaluator: EvaluatorName) -> dict[str, flo
     if n_trials < MIN_TRIALS:
         return f"{counted(n_trials, 'complete trial')}, it needs {MIN_TRIALS}"
     try:
-        with quiet_optuna():
+        with quiet_optuna(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # few trials; their number is in the table
             found = optuna.importance.get_param_importances(
                 study, evaluator=make_evaluator(evaluator)
             )

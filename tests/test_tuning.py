@@ -245,6 +245,21 @@ def test_a_search_is_read_though_its_hash_would_be_another_now() -> None:
     assert len(list(record.parent.glob("*.journal"))) == 1
 
 
+def test_a_setting_that_few_trials_have_is_weighed_without_a_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("tune", *ONE_FOLD, "--sampler", "random")
+    monkeypatch.setenv("BENCH_TOY_SPACE", "nan")
+    assert call(*asked, "--trials", "1") == 0
+    monkeypatch.delenv("BENCH_TOY_SPACE")
+    assert call(*asked, "--trials", "5") == 0
+    capsys.readouterr()
+    assert call("sensitivity", "--study", "tuning", "--quiet") == 0
+    shown = capsys.readouterr()
+    assert "PED-ANOVA" in shown.out
+    assert shown.err == ""
+
+
 def test_too_few_trials_have_no_importance_but_a_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
