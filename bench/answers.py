@@ -24,6 +24,7 @@ class Answered:
 
     frame: pd.DataFrame  # case, available, predicted, p_<class> ...; NaN: a case without anything
     header: Mapping[str, Any]
+    files: tuple[Path, ...] = ()  # that the cases were read from
 
 
 def check_target(to: Path | None) -> None:
@@ -41,8 +42,10 @@ def write_answer(found: Answered, to: Path) -> None:
     """Write a file whole or not at all; its ending says the format.
 
     Raises:
-        BadRequest: it cannot be written.
+        BadRequest: it cannot be written, or is a file that the cases were read from.
     """
+    if to.resolve() in {path.resolve() for path in found.files}:
+        raise BadRequest(f"{str(to)!r} is a file of the cases themselves; name another file")
     try:
         with atomic_path(to) as path:
             if to.suffix.lower() == ".csv":

@@ -145,7 +145,8 @@ def answer(folder: RunFolder, cases: NewCases) -> Answered:
     (scored,) = fitted.predict(material, [test])
     proba[rows] = scored.proba
     frame = _frame(dataset, natural.modality, proba, classes)
-    return Answered(frame, _header(folder, spec, dataset, natural.modality))
+    header = _header(folder, spec, dataset, natural.modality)
+    return Answered(frame, header, tuple(dataset.files))
 
 
 # --- the cases --------------------------------------------------------------------------------

@@ -216,6 +216,31 @@ def test_cases_of_ones_own_are_predicted_without_labels(
     assert set(frame["predicted"][:2]) <= {"benign", "malignant"}
 
 
+@pytest.mark.parametrize("missing", ["", "pictures/not-taken.png"])
+def test_new_cases_may_all_lack_a_picture(
+    skin_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    manifest = new_lesions(skin_root, tmp_path / "new", ["diagnosis"], [])
+    table = pd.read_csv(manifest.with_name("lesions.csv"), dtype=str).head(2)
+    table.assign(picture=missing).to_csv(manifest.with_name("lesions.csv"), index=False)
+    manifest.write_text(manifest.read_text() + "missing_files: absent\n")
+    assert predict(skin_root / "results", "logistic", "--data", str(manifest)) == 0
+    _, frame = parsed(capsys.readouterr().out)
+    assert frame["available"].tolist() == ["1", "1"]
+
+
+def test_the_table_of_the_new_cases_is_not_written_over(
+    skin_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = new_lesions(skin_root, tmp_path / "new", ["diagnosis"], [])
+    table = manifest.with_name("lesions.csv")
+    before = table.read_bytes()
+    asked = ("--data", str(manifest), "--to", str(table))
+    assert predict(skin_root / "results", "logistic", *asked) == 2
+    assert "lesions.csv' is a file of the cases themselves; name another" in capsys.readouterr().err
+    assert table.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("dropped", "blank", "without", "said"),
     [

@@ -95,7 +95,8 @@ def case_files(
         keys: where the manifest says it.
 
     Raises:
-        BadData: a path leaves the data root, or a file is missing; the row is named.
+        BadData: a path leaves the data root, or a file is missing; the row is named. Or no file is
+            there at all, but for cases to predict.
     """
     column, shown = _written(sheet, said, keys)
     folder = os.path.realpath(root)
@@ -107,13 +108,14 @@ def case_files(
     there = tuple(path if path is not None and path.is_file() else None for path in paths)
     missing = [row for row, path in enumerate(paths) if path is not None and there[row] is None]
     n_named = sum(path is not None for path in paths)
-    if missing and (missing_files == "error" or len(missing) == n_named):
+    none_there = sheet.labelled and len(missing) == n_named
+    if missing and (missing_files == "error" or none_there):
         raise BadData(
             f"{sheet.source}, line {column.index[missing[0]]}: {shown} names "
             f"{column.iloc[missing[0]]!r}, which is not in {root}; {len(missing)} of {n_named} "
             "files are missing; complete them, or set missing_files to absent if some are there"
         )
-    if not n_named:
+    if none_there and not n_named:
         raise BadData(f"{sheet.file.at(*keys)}: {shown} is blank in every case of {sheet.source}")
     places = tuple(f"{sheet.source}, line {line}: {shown}" for line in column.index)
     return CaseFiles(there, places)

@@ -90,7 +90,7 @@ def report_vectors(
         (N, C) float32, NaN where the report is blank; C is the width of the model.
 
     Raises:
-        BadData: the column is not there, or blank in every row.
+        BadData: the column is not there, or blank in every row of cases with labels.
         BadConfig: the model cannot be had, or has no [CLS].
     """
     from bench.encoders.language import sentence_features
@@ -98,12 +98,12 @@ def report_vectors(
 
     texts = texts_of(sheet, said, *keys)
     there = [place for place, text in enumerate(texts) if text is not None]
-    if not there:
+    if sheet.labelled and not there:
         raise BadData(f"{sheet.file.at(*keys, 'report')}: column {said.report} is all blank")
     folder = root / os.path.expanduser(said.cls)
     config = EncoderConfig(text="cls", text_model=str(folder) if folder.is_dir() else said.cls)
     try:
-        read = sentence_features([texts[place] or "" for place in there], config)
+        read = sentence_features([texts[place] or "" for place in there] or [""], config)
     except BadConfig as error:
         reason = str(error.__cause__ or error).removeprefix(f"encoder.text_model={folder} ")
         raise BadConfig(
@@ -111,7 +111,7 @@ def report_vectors(
             "name a folder or hub id of a model like BERT"
         ) from error
     vectors = np.full((len(texts), read[0].shape[1]), np.nan, np.float32)
-    vectors[there] = np.concatenate([each.numpy() for each in read])
+    vectors[there] = np.concatenate([each.numpy() for each in read])[: len(there)]
     return vectors, _model_files(str(folder) if folder.is_dir() else "")
 
 

@@ -31,6 +31,7 @@ class Sheet:
     path: Path
     rows: pd.DataFrame  # index: line of the file
     left_out: tuple[str, ...] = ()  # the label of each row that is not taken
+    labelled: bool = True  # otherwise to be predicted, and all of them may lack a modality
 
     @property
     def source(self) -> str:
@@ -73,7 +74,7 @@ def open_sheet(file: ManifestFile, path: Path, *, labelled: bool = True) -> Shee
     """
     manifest = file.manifest
     rows = _read(file, path)
-    sheet = Sheet(file, path, rows)
+    sheet = Sheet(file, path, rows, labelled=labelled)
     left_out = _left_out(sheet) if labelled else rows.iloc[:0, 0]
     sheet.column(manifest.case, "case")
     absent = rows.isin(manifest.missing_values)
