@@ -273,6 +273,7 @@ def test_a_wrong_key_or_value_is_named_with_its_line(
         ("group: patient", "folds: sex", "line 2: sex is 'f'; it must be the number of a fold"),
         ("group: patient", "leaks: [agee]", "leaks.agee: no column of .* did you mean age?"),
         ("group: patient", "templates: {agee: 'A {value}'}", "templates.agee: .* mean age?"),
+        ("group: patient", "encoding: utf-16", "lesions.csv: not UTF-16, as the manifest says; ta"),
         ("group: patient", "sheet: first", "line 4: sheet: lesions.csv is no XLSX and has no sh"),
         ("group: patient", "columns: place", "no column of lesions.csv is named 'place'"),
         ("age: numeric", "diagnosis: categorical", "is the label and cannot be an input"),

@@ -142,6 +142,8 @@ def manner_of(path: Path, delimiter: str = "", encoding: str = "") -> tuple[str,
     """
     if encoding in ("", "utf-8"):
         encoding = "utf-16" if _mark(path) in UTF16_MARKS and not encoding else "utf-8-sig"
+    elif encoding == "utf-16" and _mark(path) not in UTF16_MARKS and 0 not in _mark(path):
+        raise BadData(f"{path}: not UTF-16, as the manifest says; take out encoding: utf-16")
     if delimiter:
         return delimiter.replace("tab", "\t"), encoding
     return delimiter_of(read_text(path, encoding)), encoding
