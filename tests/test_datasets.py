@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -533,14 +534,15 @@ def sheet(path: Path, rows: list[list[object]]) -> Path:
 
 
 def test_a_sheet_is_read_as_the_same_text_as_its_csv(tmp_path: Path) -> None:
-    rows: list[list[object]] = [["ID", "age", "note"], [1, 69.0, " a, b "], [], [2, 1.5, None]]
+    day = datetime(2020, 1, 31)
+    rows: list[list[object]] = [["ID", "age", "note"], [1, 69.0, " a, b "], [], [day, 1.5, None]]
     table = read_sheet(sheet(tmp_path / "a.xlsx", rows), ["ID", "age"])
     assert table.index.tolist() == [2, 4]
-    assert table["ID"].tolist() == ["1", "2"]
+    assert table["ID"].tolist() == ["1", "2020-01-31"]
     assert table["age"].tolist() == ["69", "1.5"]
     assert table["note"].iloc[0] == "a, b"
     assert table["note"].isna().tolist() == [False, True]
-    text = 'ID,age,note\n1,69," a, b "\n\n2,1.5,\n'
+    text = 'ID,age,note\n1,69," a, b "\n\n2020-01-31,1.5,\n'
     assert read_table(written(tmp_path / "a.csv", text), ["ID"]).equals(table)
 
 
