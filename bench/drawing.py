@@ -28,6 +28,8 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 COLOURS = (BLUE, "#E69F00", GREEN, "#CC79A7", "#56B4E9", ORANGE, "#000000")
 MARKERS = "osD^vPXp<>*"  # eleven beside seven colours: pairs repeat after 77 methods
 LETTER_INCHES = 0.057  # of 7 points, the mean of a sentence
+ENTRY_INCHES = 0.2  # of a legend, its letters 8 points high
+TITLE_INCHES = 1.0  # of a title and a note of three lines
 WHISKER = 1.5  # box heights beside the box from which on a value is a straggler (Tukey 1977)
 
 
@@ -78,7 +80,16 @@ def panels(
     for ax in axes[:n]:
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
+    for lowest in axes[n - n_columns : n]:  # of its column, perhaps above a spare place
+        lowest.tick_params(labelbottom=True)
     return figure, axes[:n]
+
+
+def legend_beside(figure: MatplotlibFigure, handles: Sequence[Any]) -> None:
+    """Put a legend to the right of all panels, and make the figure high enough for it."""
+    needed = len(handles) * ENTRY_INCHES + TITLE_INCHES
+    figure.set_figheight(max(figure.get_figheight(), needed))
+    figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
 
 
 def title(figure: MatplotlibFigure, text: str, note: str) -> None:

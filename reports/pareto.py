@@ -18,6 +18,7 @@ from bench.differences import Rows
 from bench.drawing import (
     LayoutFigure,
     file_name,
+    legend_beside,
     panels,
     score_label,
     styles,
@@ -122,7 +123,7 @@ def _figure(data: pd.DataFrame, metric: Metric, costs: Sequence[str], name: str)
     for ax in axes[::per_row]:
         ax.set_ylabel(f"AVG {score_label(metric.name)}", fontsize=8)
     handles = [Line2D([], [], linestyle="", label=method, **look) for method, look in looks.items()]
-    figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
+    legend_beside(figure, handles)
     without = data.loc[data[list(costs)].isna().any(axis=1), "method"]
     absent = f" A panel lacks what has no number in it: {listed(without)}." if len(without) else ""
     note = (

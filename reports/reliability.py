@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.differences import Rows
-from bench.drawing import BLUE, GREEN, ORANGE, LayoutFigure, file_name, panels, title
+from bench.drawing import BLUE, GREEN, ORANGE, LayoutFigure, file_name, legend_beside, panels, title
 from bench.layout import LayoutColumn
 from bench.metrics import N_BINS, ece
 from bench.report import Drawing
@@ -132,7 +132,7 @@ def _figure(rows: Rows, data: pd.DataFrame) -> Any:
         Line2D([], [], color=colour, marker=marker, linewidth=1, label=name)
         for name, (colour, marker) in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
+    legend_beside(figure, handles)
     figure.supylabel("accuracy", fontsize=8)
     note = (
         f"Across: confidence, the probability of the predicted class, in {N_BINS} equal bins. "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import planes
-from bench.drawing import LayoutFigure, file_name, panels, title
+from bench.drawing import LayoutFigure, file_name, legend_beside, panels, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
 from bench.representations import LEAST_CASES, Represented, embed, is_constant
@@ -143,7 +143,7 @@ def _figure(contents: Contents, data: pd.DataFrame) -> Any:
         colour = "#404040" if fill else "none"
         look: dict[str, Any] = {"color": "#404040", "markerfacecolor": colour, "markersize": 5}
         handles.append(Line2D([], [], linestyle="", marker=marker, label=kind, **look))
-    figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
+    legend_beside(figure, handles)
     note = (
         f"{planes.trainings_sentence(data)} {planes.READING} Vectors: means over the tokens of a "
         f"modality. A row of panels is one joint embedding. {_left_out(contents, methods)}"

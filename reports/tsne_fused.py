@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench import planes
-from bench.drawing import LayoutFigure, file_name, panels, title
+from bench.drawing import LayoutFigure, file_name, legend_beside, panels, title
 from bench.report import Drawing
 from bench.representations import LEAST_CASES, embed, is_constant
 from bench.score_table import Contents
@@ -92,7 +92,7 @@ def _figure(contents: Contents, data: pd.DataFrame) -> Any:
             ax.set_ylabel(textwrap.fill(method, 22), fontsize=8)
     names = planes.class_names(contents, int(data["label"].max()) + 1)
     handles = planes.legend_of(names, Line2D)
-    figure.legend(handles=handles, loc="outside right center", fontsize=8, frameon=False)
+    legend_beside(figure, handles)
     n = len(contents.columns)
     fewer = f" {len(columns)} of {n} columns." if len(columns) < n else ""
     note = (

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.lines import Line2D
 from PIL import Image
 
-from bench.drawing import BLUE, panels
+from bench.drawing import BLUE, legend_beside, panels
 from bench.figures import write_drawing
 from bench.report import Drawing
 
@@ -38,3 +40,18 @@ def test_a_figure_of_few_colours_has_a_palette_that_keeps_its_large_areas(tmp_pa
 
 def test_a_figure_of_many_colours_keeps_them(tmp_path: Path) -> None:
     assert written(np.random.default_rng(0).random((64, 64, 3)), tmp_path).mode != "P"
+
+
+def test_a_long_legend_makes_its_figure_high_and_every_column_of_panels_has_its_ticks() -> None:
+    figure, axes = panels(5, 4, (1.5, 1.5), sharex=True)
+    low = figure.get_figheight()
+    legend_beside(figure, [Line2D([], [], label="one")])
+    assert figure.get_figheight() == low
+    figure.legends[0].remove()
+    legend_beside(figure, [Line2D([], [], label=f"row {k}") for k in range(30)])
+    FigureCanvasAgg(figure).draw()
+    box = figure.legends[0].get_window_extent()
+    assert box.y0 >= 0
+    assert box.y1 <= figure.bbox.height
+    shown = [any(tick.label1.get_visible() for tick in ax.xaxis.get_major_ticks()) for ax in axes]
+    assert shown == [False, True, True, True, True]
