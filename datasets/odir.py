@@ -52,13 +52,13 @@ from bench.dataset import (
     fingerprint_files,
     label_codes,
     numbers,
-    read_sheet,
     read_table,
     unique_names,
     words_of,
 )
 from bench.errors import BadData
 from bench.spec import Frozen
+from bench.workbooks import read_sheet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,6 @@ from bench.dataset import (
     numbers,
     read_arrays,
     read_matrix,
-    read_sheet,
     read_table,
     unique_names,
     words_of,
@@ -33,6 +32,7 @@ from bench.datasets.wdbc import Wdbc
 from bench.errors import BadData, BadRequest
 from bench.spec import EncoderConfig, Recipe
 from bench.splits import make_split
+from bench.workbooks import read_sheet
 
 HEADER = "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"
 N_CASES = 20

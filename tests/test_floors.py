@@ -19,11 +19,12 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 FLOORS = [
     "errors seeds availability wording plugin_file csv_records",
     "spec layout pictures volumes data metrics statistics",
-    "simulation blocks layers method attribute_fusion shallow protocol dataset patterns splits "
-    "sources liveness files claims stored_tables store cache_folder clauses encoders free_text "
-    "manifest results captions contest significance subgroups representations monotonicity tables "
-    "published report score_table answers differences drawing planes summary variant_tables "
-    "variant_figures request search_space search_law journal ledger costs attendance",
+    "simulation blocks layers method attribute_fusion shallow protocol dataset workbooks "
+    "patterns splits sources liveness files claims stored_tables store cache_folder clauses "
+    "encoders free_text manifest results captions contest significance subgroups "
+    "representations monotonicity tables published report score_table answers differences "
+    "drawing planes summary variant_tables variant_figures request search_space search_law "
+    "journal ledger costs attendance",
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",

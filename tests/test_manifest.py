@@ -512,7 +512,7 @@ def test_a_workbook_that_unfolds_to_more_than_the_limit_is_refused(
 ) -> None:
     pytest.importorskip("openpyxl")
     path = kidney(tmp_path)
-    monkeypatch.setattr("bench.dataset.MAX_TABLE_BYTES", 2000)
+    monkeypatch.setattr("bench.workbooks.MAX_TABLE_BYTES", 2000)
     assert re.search(r"kidneys.xlsx: the table has \d+ bytes, unpacked, and the limit", fault(path))
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.csv_records import DELIMITERS
-from bench.dataset import read_sheet, read_table
+from bench.dataset import read_table
 from bench.errors import BadData, BadRequest
 from bench.manifest.inspection import Column, absent_words, inspect, no_classes
 from bench.manifest.matching import Files, files_by_case, files_of_column, with_stems
 from bench.manifest.schema import NAME
 from bench.manifest.spreadsheet import manner_of
 from bench.volumes import NUMPY
+from bench.workbooks import read_sheet
 
 if TYPE_CHECKING:
     import pandas as pd

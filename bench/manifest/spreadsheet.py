@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.csv_records import DELIMITERS, csv_records, delimiter_of
-from bench.dataset import bad_cell, merged_cells, read_sheet, read_table, read_text, unique_names
+from bench.dataset import bad_cell, read_table, read_text, unique_names
 from bench.errors import BadData, UnknownName, unknown
 from bench.manifest.reading import ManifestFile
 from bench.wording import counted, listed
+from bench.workbooks import merged_cells, read_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
