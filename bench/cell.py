@@ -115,10 +115,11 @@ def _attempt(
     report: Callable[[float], None],
     watch: Callable[[Mapping[str, Any]], None],
 ) -> None:
+    from bench.material import Context, Hooks, resolve_device
     from bench.peak_memory import begin_measuring
     from bench.protocol import condition_of
     from bench.resume import SaveRule
-    from bench.runner import Context, Hooks, execute, resolve_device
+    from bench.runner import execute
 
     conditions = [condition_of(condition) for condition in cell.conditions]
     context = Context(

@@ -15,12 +15,13 @@ from bench.cell import Cell as StudyCell
 from bench.complexity import Complexity, Cost, measure
 from bench.costs import cost_key, keep_costs, requests_of
 from bench.data import Availability, Dataset
+from bench.deep_run import untrained
 from bench.encoders import Inputs, Preprocessor
 from bench.errors import BadData, BadRequest, NotApplicable
+from bench.material import Context, Material
 from bench.method import Method
 from bench.planning import Planner
 from bench.request import Request
-from bench.runner import Context, Material, untrained
 from bench.store import StudyFolder
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 

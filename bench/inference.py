@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -221,6 +222,23 @@ def _concatenate(chunks: Sequence[Tokens]) -> Tokens:
     return Tokens(
         join("values"), join("valid"), chunks[0].attribute, join("codes"), join("numbers")
     )
+
+
+def validation_facts(label: np.ndarray, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Score a trained method by the rule that chose its weights: what a search looks at.
+
+    It is computed from what would be tested, after the last stage and its calibration.
+
+    Args:
+        label: (N,) int of the whole validation part.
+        scored: predictions of that part, one per condition of the selection rule.
+    """
+    if not any(len(each.rows) for each in scored):
+        return {"valid_score": None, "valid_is": "no validation case serves"}
+    if not all(np.isfinite(each.proba).all() for each in scored):
+        return {"valid_score": None, "valid_is": "validation predictions are not finite"}
+    score, kind = selection_score(label, scored)
+    return {"valid_score": score, "valid_is": kind}
 
 
 def selection_score(label: np.ndarray, scored: Sequence[Scored]) -> tuple[float, str]:

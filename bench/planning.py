@@ -15,12 +15,12 @@ from bench.data import Dataset
 from bench.errors import BadConfig, BadRequest, unknown
 from bench.layout import Layout, LayoutColumn
 from bench.leakscan import Scan, scan
+from bench.material import Context, load_dataset, resolve_device, resolve_precision
 from bench.method import Config, Method, Plugin
 from bench.patterns import pattern_digest, test_pattern, training_pattern
 from bench.protocol import Condition, Protocol, Setting, condition_of
 from bench.registry import registry_of
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
-from bench.runner import Context, load_dataset, resolve_device, resolve_precision
 from bench.sources import code_of_run
 from bench.spec import EncoderConfig, Recipe, RunSpec, SelectionRule, digest
 from bench.splits import make_split, regrouped

@@ -23,18 +23,12 @@ from bench.data import Dataset, Split
 from bench.encoders import Preprocessor
 from bench.encoders.preprocessing import TableStatistics, VectorStatistics
 from bench.errors import BadData, BadRequest, unknown
+from bench.material import Context, Material, Test, resolve_device, set_threads
 from bench.patterns import Pattern
 from bench.protocol import Condition
 from bench.registry import registry_of
 from bench.request import checked, settings_of
-from bench.runner import (
-    Context,
-    Material,
-    Test,
-    load_fitted,
-    resolve_device,
-    set_threads,
-)
+from bench.runner import load_fitted
 from bench.spec import RunSpec
 from bench.standing import NO_PLUGINS, own_plugins
 from bench.store import RunFolder, StudyFolder

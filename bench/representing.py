@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from bench.blocks import masked_mean
+from bench.deep_run import Deep
 from bench.inference import Pass, passes
+from bench.material import Context, Material, Test, set_threads
 from bench.method import Method
 from bench.protocol import Condition
 from bench.representations import Represented
-from bench.runner import Context, Deep, Material, Test, load_fitted, set_threads
+from bench.runner import load_fitted
 from bench.spec import RunSpec
 from bench.store import RunFolder
 

@@ -28,7 +28,7 @@ FLOORS = [
     "methods datasets protocols",
     "leakscan registry scaffold plugin_listing plugin_info citations conformance inference "
     "complexity table4 tensor_files resume batches optimiser engine",
-    "runner representing reports",
+    "material deep_run shallow_run run_frames runner representing reports",
     "executor gpus expectation peak_memory cell search trials study planning worker cluster "
     "executors progress coordination complexity_tables",
     "figures pattern_figure oddities preparation outlook standing upkeep merging search_merging "
@@ -44,10 +44,9 @@ PLACES = {
 }
 
 TORCH = (
-    "representing peak_memory blocks layers method attribute_fusion shallow encoders methods "
-    "conformance "
-    "inference complexity table4 tensor_files resume batches optimiser engine runner planning "
-    "complexity_tables predicting"
+    "material deep_run shallow_run run_frames representing peak_memory blocks layers method "
+    "attribute_fusion shallow encoders methods conformance inference complexity table4 "
+    "tensor_files resume batches optimiser engine runner planning complexity_tables predicting"
 )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from bench.deep_run import load_deep
+from bench.material import Context, Material
 from bench.method import Progress
 from bench.registry import registry_of
-from bench.runner import Context, Material, _load_deep
 from bench.spec import RunSpec
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call
@@ -46,7 +47,7 @@ def test_hidden_quartiles_of_new_cases_are_guessed_better_than_by_the_commonest(
     spec = RunSpec(**folder.spec())
     context = Context(registry_of([], False), None, "cpu", 1)
     material = Material.of(spec, context)
-    fitted = _load_deep(folder, material, context)
+    fitted = load_deep(folder, material, context)
     model = fitted.members[0].model.eval()
     dataset, test = material.dataset, material.split.test
     inputs = fitted.preprocessor.inputs(dataset, test, dataset.natural())

@@ -16,6 +16,7 @@ from torch import Tensor
 from bench.cell import Cell
 from bench.engine import NonFiniteLoss, Training, fit
 from bench.errors import BadData, BadRequest
+from bench.material import Context, Hooks
 from bench.method import Method, Stage
 from bench.planning import plan
 from bench.protocol import condition_of
@@ -29,7 +30,7 @@ from bench.resume import (
     is_asked_to_stop,
     stopping_on,
 )
-from bench.runner import Context, Hooks, execute
+from bench.runner import execute
 from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
 from bench.tensor_files import load_tensors, save_tensors
 from tests.command_line import PLUGINS, call

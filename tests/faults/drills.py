@@ -252,13 +252,13 @@ def data_changes(folder: Path) -> Seen:
 
 def change_after_planning() -> None:
     """Change the data as soon as the study is planned, as another process may."""
-    from bench import runner, session
+    from bench import material, session
     from bench.coordination import carry_out
 
     def late(*args: object, **kwargs: object) -> object:
         table = Path("data", "cases.csv")
         table.write_text(table.read_text().replace("c3,malignant,43", "c3,malignant,44"))
-        runner._datasets.clear()
+        material._datasets.clear()
         return carry_out(*args, **kwargs)  # type: ignore[arg-type]
 
     vars(session)["carry_out"] = late
