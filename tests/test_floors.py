@@ -35,7 +35,7 @@ FLOORS = [
     "reporting comparing checking session variants variant_records ablation sensitivity "
     "search_planning tuning search_results search_figures tuning_report importance "
     "chapter search_chapter variant_chapter page_parts page_facts page "
-    "predicting narrowing cli __main__",
+    "predicting narrowing commands cli __main__",
 ]
 PLACES = {
     unit: (level, place)

@@ -1,0 +1,1 @@
+"""The commands of `bench`, each subject in a file; `bench.cli` puts them together."""
