@@ -179,16 +179,26 @@ def test_a_task_of_a_kind_that_fails_is_an_outcome() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_beyond_the_time_limit_is_ended_and_the_next_goes_on() -> None:
+def test_a_run_beyond_the_time_limit_is_ended_and_the_next_goes_on(tmp_path: Path) -> None:
+    plugin = tmp_path / "endless.py"
+    plugin.write_text(
+        "import time\n"
+        "from bench.dataset import DatasetPlugin\n"
+        "time.sleep(600)\n"
+        "class Endless(DatasetPlugin): ...\n"
+        "PLUGIN = Endless\n"
+    )
+    asked = {"methods": ["pattern-only"], "datasets": ["endless"], "include": [str(plugin)]}
     with closing(Processes(Means(jobs=1, time_limit=0.5))) as executor:
         with pytest.raises(Exception, match="no method is named"):
             called(executor, Task("plan", "plan", {"methods": ["no-such-method"]}))  # imports torch
         pid = executor.slots[0].process.pid
-        hang = Task("hang", "scan", {"request": {"methods": ["concat"]}, "dataset": "wdbc"})
-        (outcome,) = executor.run([hang], fail_fast=False)
+        (outcome,) = executor.run([Task("hang", "plan", asked)], fail_fast=False)
         assert (outcome.fault, outcome.unmarked) == (TIMED_OUT, True)
         assert "longer than the time limit of 0.5 seconds" in outcome.error
         assert executor.slots[0].process.pid != pid
+        with pytest.raises(Exception, match="no method is named"):
+            called(executor, Task("plan", "plan", {"methods": ["no-such-method"]}))
 
 
 def planning_kills(folder: Path, times: int) -> tuple[str, ...]:
