@@ -11,16 +11,26 @@ from pathlib import Path
 
 from bench.errors import BadData
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
 QUOTES = re.compile('"+')
 QUOTED = re.compile('"[^"]*"')
+# The first line by which spreadsheet programs are told what parts the cells: `sep=;`.
+DECLARED = re.compile(r'"?sep=(\\t|[^"\r\n])"?\1*(?=[\r\n]|\Z)', re.IGNORECASE)
 
 
 def delimiter_of(text: str) -> str:
-    """Return what parts the cells of a CSV file: what its header holds most of, or else a comma."""
+    """Return what parts the cells of a CSV file.
+
+    A first line such as `sep=;` says it. Otherwise it is what the header holds most of, of what the
+    line after it holds too, or else a comma.
+    """
+    if said := DECLARED.match(text):
+        return said[1].replace("\\t", "\t")
     blank = "".join(DELIMITERS) + string.whitespace
-    header = QUOTED.sub("", next((line for line in text.splitlines() if line.strip(blank)), ""))
-    return max(DELIMITERS, key=header.count)
+    filled = (QUOTED.sub("", line) for line in text.splitlines() if line.strip(blank))
+    header, first = next(filled, ""), next(filled, "")
+    both = [each for each in DELIMITERS if each in header and each in first]
+    return max(both or DELIMITERS, key=header.count)
 
 
 def csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -28,7 +38,7 @@ def csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, li
 
     Args:
         path: of the file, for the error.
-        text: of the file; lines without content are skipped.
+        text: of the file; lines without content, and a first line such as `sep=;`, are skipped.
         delimiter: what parts the cells.
 
     Raises:
@@ -37,9 +47,10 @@ def csv_records(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, li
     # strict: an unclosed quote would otherwise swallow the rest of the file without a word
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     n_read = 0  # lines of the records so far
+    declared = DECLARED.match(text) is not None
     try:
         for row in reader:
-            if any(map(str.strip, row)):
+            if any(map(str.strip, row)) and not (declared and n_read == 0):
                 yield n_read + 1, row
             n_read = reader.line_num
     except csv.Error as error:

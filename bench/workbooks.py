@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +86,25 @@ def _sheet_rows(path: Path, sheet: str) -> list[list[str]]:
         raise BadData(f"{path}: no readable XLSX ({reason}); get the file again") from error
 
 
-def merged_cells(path: Path, sheet: str = "") -> list[str]:
-    """Name the merged cells of a sheet of a workbook that can be read: `B2:B3`."""
+@dataclass(frozen=True)
+class Form:
+    """What a sheet shows otherwise than its cells are read."""
+
+    merged: tuple[str, ...]  # `B2:B3`
+    hidden: frozenset[int]  # rows, from 1, that a filter or a person hides
+
+
+def form_of(path: Path, sheet: str = "") -> Form:
+    """Return the merged cells and hidden rows of a sheet of a workbook that can be read."""
     import openpyxl
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with closing(openpyxl.load_workbook(path)) as book:
-            return sorted(str(each) for each in _chosen(path, book, sheet).merged_cells.ranges)
+            chosen = _chosen(path, book, sheet)
+            merged = sorted(str(each) for each in chosen.merged_cells.ranges)
+            hidden = [row for row, form in chosen.row_dimensions.items() if form.hidden]
+            return Form(tuple(merged), frozenset(hidden))
 
 
 def _cells(path: Path, sheet: str, *, formulas: bool) -> list[Sequence[object]]:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bench.citations import read_cite_lines
+from bench.csv_records import delimiter_of
 from bench.data import Dataset
 from bench.datasets.manifest import ManifestConfig, OwnData
 from bench.errors import BadConfig, BadData, BadRequest, BenchError
@@ -343,7 +344,9 @@ def test_what_the_header_holds_most_of_parts_the_cells(tmp_path: Path) -> None:
     assert OwnData.of_file(path)().oddities(ManifestConfig(), None) == said
 
 
-@pytest.mark.parametrize(("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs")])
+@pytest.mark.parametrize(
+    ("delimiter", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "pipes")]
+)
 def test_other_delimiters_are_read_and_told(tmp_path: Path, delimiter: str, name: str) -> None:
     path = skin(tmp_path)
     table = tmp_path / "lesions.csv"
@@ -352,6 +355,46 @@ def test_other_delimiters_are_read_and_told(tmp_path: Path, delimiter: str, name
     assert OwnData.of_file(path)().oddities(ManifestConfig(), None) == [
         f"lesions.csv: cells are parted by {name}"
     ]
+
+
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "SEP=;;;;;;"])
+def test_a_first_line_that_declares_the_delimiter_is_no_header(tmp_path: Path, first: str) -> None:
+    path = skin(tmp_path)
+    table = tmp_path / "lesions.csv"
+    text = table.read_text().replace(",", ";").replace("site", "site, a, b, c, d, e, f, g")
+    table.write_text(f"{first}\r\n{text}")
+    replaced(path, "site: categorical", "'site, a, b, c, d, e, f, g': categorical")
+    assert load(path).n_cases == 24
+    assert OwnData.of_file(path)().oddities(ManifestConfig(), None) == [
+        "lesions.csv: cells are parted by semicolons"
+    ]
+    table.write_text(f"{first}\r\n{text.replace(';40;', ';forty;')}")
+    assert "lesions.csv, line 3: age is 'forty'; it must be a number" in fault(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [
+        ("id,a|b|c|d,y\nx,1,0\n", ","),
+        ("id|place, date|y\nx|1|0\n", "|"),
+        ('id;"a, b, c";y\nx;1,5;0\n', ";"),
+        ("id y\nx 0\n", ","),
+        ("sep=\t\nid\ty,z,a\n", "\t"),
+        ("sep=\\t\nid\ty\n", "\t"),
+        ("sep=#\nid#y\n", "#"),
+        ("sep=", ","),
+        ("", ","),
+    ],
+)
+def test_what_parts_the_cells_parts_those_of_the_second_line_too(text: str, delimiter: str) -> None:
+    assert delimiter_of(text) == delimiter
+
+
+def test_a_delimiter_that_is_not_clear_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = skin(tmp_path)
+    table = tmp_path / "lesions.csv"
+    table.write_text(table.read_text().replace(",", ":"))
+    assert "no column of lesions.csv is named 'diagnosis'; known: lesion:pat" in fault(path)
 
 
 def test_an_encoding_that_cannot_be_told_is_refused_until_it_is_named(tmp_path: Path) -> None:

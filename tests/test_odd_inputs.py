@@ -282,6 +282,19 @@ def test_a_sheet_is_found_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixt
     assert refusal(path, capsys).endswith(end)
 
 
+def test_hidden_rows_are_read_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    path = kidney(tmp_path)
+    book = openpyxl.load_workbook(tmp_path / "kidneys.xlsx")
+    for row in (4, 7, 40):
+        book.active.row_dimensions[row].hidden = True
+    book.save(tmp_path / "kidneys.xlsx")
+    assert call("prepare", str(path)) == 0
+    out = capsys.readouterr().out
+    assert "kidneys.xlsx, line 4: 2 rows hidden by a filter or by hand, read all the same" in out
+    assert load(path).n_cases == 24
+
+
 def test_merged_cells_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     path = kidney(tmp_path)

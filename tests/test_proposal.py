@@ -134,6 +134,18 @@ def test_kinds_of_files_that_no_case_has_two_of_are_told(tmp_path: Path) -> None
     assert "# no case is in two of these: if they are one, give a column" in proposed(tmp_path)
 
 
+@pytest.mark.parametrize(("first", "mark"), [("", "|"), ("sep=|\n", "|"), ("sep=#\n", "#")])
+def test_the_delimiter_is_proposed_where_the_file_does_not_declare_it(
+    tmp_path: Path, first: str, mark: str
+) -> None:
+    lines = [mark.join(("id", "y", "age"))] + [
+        mark.join((f"c{k}", "ab"[k % 2], f"{k}.5")) for k in range(6)
+    ]
+    (tmp_path / "t.csv").write_text(first + "\n".join(lines))
+    assert ('delimiter: "|"  # pipes' in proposed(tmp_path)) == (mark == "|")
+    assert load(next(tmp_path.glob("*.yaml"))).n_cases == 6
+
+
 def test_an_old_encoding_is_guessed_and_said(tmp_path: Path) -> None:
     text = "id,y,place\n" + "".join(
         f"c{k},{k % 2},{('Rücken', 'Arm')[k % 3 % 2]}\n" for k in range(6)

@@ -189,7 +189,7 @@ def _lines(found: Found, name: str) -> Iterator[str]:
     yield f"table: {_quoted(table)}{_others(found)}"
     if found.encoding:
         yield f"encoding: {found.encoding}  # a guess, as it is not UTF-8: look at the letters"
-    if found.delimiter != ",":
+    if found.delimiter in DELIMITERS and found.delimiter != ",":  # others the file itself declares
         mark = found.delimiter.replace("\t", "tab")
         yield f"delimiter: {_quoted(mark)}  # {DELIMITERS[found.delimiter]}"
     yield f"case: {_quoted(found.named('case')[0].name)}  # filled, and another in each row"

@@ -211,7 +211,7 @@ class Manifest(Frozen):
     licence: str = "not told"
     table: str = Field(description="CSV or XLSX, below the data root")
     sheet: str = Field("", description="of an XLSX file; empty: the first that is not hidden")
-    delimiter: Literal["", ",", ";", "tab"] = Field("", description="empty: the header tells")
+    delimiter: Literal["", ",", ";", "tab", "|"] = Field("", description="empty: the header tells")
     encoding: Literal["", "utf-8", "utf-16", "cp1252", "latin-1"] = Field(
         "", description="empty: UTF-8, or UTF-16 that says so"
     )

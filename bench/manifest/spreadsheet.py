@@ -16,7 +16,7 @@ from bench.dataset import bad_cell, read_table, read_text, unique_names
 from bench.errors import BadData, UnknownName, unknown
 from bench.manifest.reading import ManifestFile
 from bench.wording import counted, listed
-from bench.workbooks import merged_cells, read_sheet
+from bench.workbooks import form_of, read_sheet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -130,8 +130,8 @@ def _read(file: ManifestFile, path: Path) -> pd.DataFrame:
 def manner_of(path: Path, delimiter: str = "", encoding: str = "") -> tuple[str, str]:
     """Return what parts the cells of a CSV file, and its encoding.
 
-    What the header holds most of tells the delimiter; UTF-16 is taken from its mark. Other
-    encodings cannot be told from each other, and are read where the manifest names them.
+    The header or a first line such as `sep=;` tells the delimiter; UTF-16 is taken from its mark.
+    Other encodings cannot be told from each other, and are read where the manifest names them.
 
     Args:
         path: the file.
@@ -165,21 +165,33 @@ def remarks(sheet: Sheet) -> Iterator[str]:
         manifest = sheet.file.manifest
         delimiter, encoding = manner_of(sheet.path, manifest.delimiter, manifest.encoding)
         if delimiter != ",":
-            yield f"{name}: cells are parted by {DELIMITERS[delimiter]}"
+            yield f"{name}: cells are parted by {DELIMITERS.get(delimiter, repr(delimiter))}"
         if encoding != "utf-8-sig":
             yield f"{name}: read as {encoding}"
         yield from _padded(sheet, delimiter, encoding)
-    elif merged := merged_cells(sheet.path, sheet.file.manifest.sheet):
-        yield (
-            f"{name}: {listed(merged[:3])} {'are' if len(merged) > 1 else 'is'} merged "
-            f"({counted(len(merged), 'place')}); all but the first cell of each is read as blank"
-        )
+    else:
+        yield from _shown_otherwise(sheet)
     label = sheet.file.label
     for word in sorted({*label.leave_out} - {*sheet.left_out, ""}):
         yield f"{name}: {label.column} is never {word!r}, which label.leave_out names"
     if sheet.left_out:
         n_rows = counted(len(sheet.left_out), "row")
         yield f"{name}: {n_rows} left out for the label"
+
+
+def _shown_otherwise(sheet: Sheet) -> Iterator[str]:
+    """Name merged cells and hidden rows of a workbook, which do not read as they look."""
+    name, form = sheet.path.name, form_of(sheet.path, sheet.file.manifest.sheet)
+    if merged := form.merged:
+        yield (
+            f"{name}: {listed(merged[:3])} {'are' if len(merged) > 1 else 'is'} merged "
+            f"({counted(len(merged), 'place')}); all but the first cell of each is read as blank"
+        )
+    if hidden := sorted(form.hidden & {*sheet.rows.index}):
+        yield (
+            f"{name}, line {hidden[0]}: {counted(len(hidden), 'row')} hidden by a filter or by "
+            "hand, read all the same; delete from the sheet what is to be no case"
+        )
 
 
 def _padded(sheet: Sheet, delimiter: str, encoding: str) -> Iterator[str]:
