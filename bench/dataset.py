@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -225,9 +226,9 @@ def read_table(
         encoding: of the file.
 
     Returns:
-        Cells as str without surrounding blanks, NaN where blank. The index is the line of the
-        file (from 1, the header included) on which the record begins; lines without content are
-        skipped.
+        Cells and names `composed`, without surrounding blanks, NaN where blank. The index is the
+        line of the file (from 1, the header included) on which the record begins; lines without
+        content are skipped.
 
     Raises:
         BadData: not readable, in another encoding, no CSV, larger than `MAX_TABLE_BYTES` or
@@ -268,6 +269,11 @@ def without_blank_end(row: Sequence[str]) -> list[str]:
     return list(row[:n_cells])
 
 
+def composed(text: str) -> str:
+    """Write é as one letter where it came as two, so that what looks the same is the same (NFC)."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def frame_of(
     path: Path,
     required_columns: Sequence[str],
@@ -278,6 +284,7 @@ def frame_of(
     """Build the table of a file from its records, NaN where blank; see `read_table`."""
     import pandas as pd
 
+    columns = [composed(name) for name in columns]
     if len(columns) > MAX_COLUMNS:
         raise too_wide(path, len(columns))
     missing = [column for column in required_columns if column not in columns]
@@ -293,9 +300,9 @@ def frame_of(
         raise BadData(f"{path}: column {some_of(repeated)} stands there twice; keep one of them")
     if not rows:
         raise BadData(f"{path}: no record follows the header; get the file again")
-    cells = [[cell or np.nan for cell in row] for row in rows]
+    cells = [[composed(cell) or np.nan for cell in row] for row in rows]
     index = pd.Index(lines, name="line")
-    return pd.DataFrame(cells, columns=list(columns), index=index, dtype=object)
+    return pd.DataFrame(cells, columns=columns, index=index, dtype=object)
 
 
 def other_length(path: Path, line: int, n_cells: int, n_columns: int) -> BadData:

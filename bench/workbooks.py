@@ -16,6 +16,7 @@ from bench.dataset import (
     MAX_COLUMNS,
     MAX_TABLE_BYTES,
     check_unpacked,
+    composed,
     frame_of,
     other_length,
     short,
@@ -120,7 +121,7 @@ def _cells(path: Path, sheet: str, *, formulas: bool) -> list[Sequence[object]]:
 def _chosen(path: Path, book: Any, name: str) -> Any:
     """Return the sheet of this name, or the first that is not hidden; charts are none."""
     for sheet in book.worksheets:
-        if sheet.title == name or (not name and sheet.sheet_state == "visible"):
+        if composed(sheet.title) == name or (not name and sheet.sheet_state == "visible"):
             return sheet
     if name:
         raise unknown(f"sheet of {path.name}", name, [sheet.title for sheet in book.worksheets])

@@ -31,6 +31,7 @@ from bench.manifest.schema import (
     VectorColumns,
     VolumeColumn,
 )
+from bench.manifest.spelling import SpelledPaths
 from bench.manifest.spreadsheet import Sheet, open_sheet
 from bench.spec import digest
 
@@ -137,12 +138,12 @@ def find_table(file: ManifestFile, data_root: Path | None) -> tuple[Path, Path]:
     Raises:
         BadData: the table is not there, or not below the root.
     """
-    beside = file.path.absolute().parent
+    beside, said = file.path.absolute().parent, file.manifest.table
     if data_root is not None and not data_root.is_dir():
         raise BadData(f"no folder is at {str(data_root)!r}; check --data-root")
     roots = [beside] if data_root is None else [data_root / file.name, data_root, beside]
     try:
-        root = next((each for each in roots if (each / file.manifest.table).is_file()), None)
+        root = next((each for each in roots if SpelledPaths(each).find(said).is_file()), None)
     except (OSError, ValueError):
         raise BadData(f"{file.at('table')}: {file.manifest.table!r} is no path") from None
     if root is None:

@@ -18,6 +18,7 @@ from bench.data import ImageFiles
 from bench.dataset import MissingFiles, bad_cell
 from bench.errors import BadData
 from bench.manifest.reading import ManifestFile
+from bench.manifest.spelling import SpelledPaths
 from bench.manifest.spreadsheet import Sheet
 from bench.volumes import VolumeFiles
 
@@ -101,8 +102,9 @@ def case_files(
     column, shown = _written(sheet, said, keys)
     folder = os.path.realpath(root)
     inside = None if sheet.file.manifest.allow_outside else folder
+    spelled = SpelledPaths(root)
     paths = [
-        None if not isinstance(cell, str) else _path(column, row, root, inside, sheet.source)
+        None if not isinstance(cell, str) else _path(column, row, spelled, inside, sheet.source)
         for row, cell in enumerate(column)
     ]
     there = tuple(path if path is not None and path.is_file() else None for path in paths)
@@ -141,20 +143,24 @@ def _written(sheet: Sheet, said: str, keys: tuple[str, ...]) -> tuple[pd.Series,
     return pd.Series(texts, index=sheet.rows.index, name=said, dtype=object), said
 
 
-def _path(column: pd.Series, row: int, root: Path, inside: str | None, source: str) -> Path:
+def _path(
+    column: pd.Series, row: int, spelled: SpelledPaths, inside: str | None, source: str
+) -> Path:
     """Return the path of a cell.
 
     Raises:
-        BadData: it leaves the folder `inside`, also by a link, or is no path.
+        BadData: it leaves the folder `inside`, also by a link, is no path, or is that of two files.
     """
-    path = root / column.iloc[row]
     try:
+        path = spelled.find(column.iloc[row])
         real = os.path.realpath(path)
         path.is_file()
     except (OSError, ValueError):
         raise bad_cell(column, row, "a path", source=source) from None
+    except BadData as error:
+        raise BadData(f"{source}, line {column.index[row]}: {column.name}: {error}") from None
     if inside is not None and os.path.commonpath([real, inside]) != inside:
-        wanted = f"a path inside {root}, links followed, unless allow_outside: true is said"
+        wanted = f"a path inside {spelled.root}, links followed, unless allow_outside: true is said"
         raise bad_cell(column, row, wanted, source=source)
     return path
 
@@ -163,10 +169,10 @@ def path_inside(file: ManifestFile, root: Path, said: str, *keys: str) -> Path:
     """Return the path of one file that a manifest names.
 
     Raises:
-        BadData: it leaves the data root, also by a link.
+        BadData: it leaves the data root, also by a link, or two files have this name.
     """
-    path = root / said
     try:
+        path = SpelledPaths(root).find(said)
         real, inside = os.path.realpath(path), os.path.realpath(root)
         path.is_file()  # too long a name is found out here
     except (OSError, ValueError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.dataset import PICTURE_SUFFIXES
+from bench.dataset import PICTURE_SUFFIXES, composed
 from bench.manifest.inspection import Column, Role
 from bench.volumes import NIFTI, NUMPY
 
@@ -48,7 +48,9 @@ def _by_stem(cells: pd.Series, files: Sequence[Path]) -> dict[str, Path]:
     """Return the picture or volume that each cell names without its ending."""
     words = set(cells.dropna())
     stems = {
-        path.name.removesuffix(_ending(path)): path for path in files if kind_of(path) != "ignored"
+        composed(path.name).removesuffix(_ending(path)): path
+        for path in files
+        if kind_of(path) != "ignored"
     }
     return {word: stems[word] for word in words & stems.keys()}
 
@@ -70,10 +72,14 @@ def files_of_column(
     stems = _by_stem(present, files)
     ending = _ending(stems[first]) if first in stems else ""
     last = f"{first}{ending}"
-    found = next((path for path in files if path.as_posix().endswith(f"/{last}")), folder / last)
-    prefix = found.relative_to(folder).as_posix().removesuffix(last)
+    found = next((path for path in files if _named(path).endswith(f"/{last}")), folder / last)
+    prefix = _named(found.relative_to(folder)).removesuffix(last)
     path = f"{prefix}{{{column.name}}}{ending}" if prefix or ending else column.name
     return Files(path, column.role, len(present), found)
+
+
+def _named(path: Path) -> str:
+    return composed(path.as_posix())
 
 
 def files_by_case(folder: Path, files: Sequence[Path], cases: set[str]) -> list[Files]:
@@ -82,7 +88,7 @@ def files_by_case(folder: Path, files: Sequence[Path], cases: set[str]) -> list[
     found: dict[str, set[str]] = {}
     for path in files:
         if kind_of(path) != "ignored":
-            template, case = _template(path.relative_to(folder).as_posix(), cases)
+            template, case = _template(_named(path.relative_to(folder)), cases)
             if case:
                 examples.setdefault(template, path)
                 found.setdefault(template, set()).add(case)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from bench.dataset import composed
 from bench.errors import BadConfig
 from bench.manifest.schema import NAME, SOURCES, LabelColumn, Manifest
 from bench.spec import Frozen
@@ -127,7 +128,7 @@ def _compose(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BadConfig(f"{path}: the file is larger than {MAX_BYTES} bytes; is it a manifest?")
-        text = path.read_text(encoding="utf-8-sig")
+        text = composed(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise BadConfig(f"the manifest {path} cannot be read ({reason})") from None

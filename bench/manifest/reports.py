@@ -15,6 +15,7 @@ from bench.free_text import attributes_of, checked_rules, with_corrections
 from bench.manifest.columns import Table
 from bench.manifest.files import path_inside
 from bench.manifest.schema import REPORT_SENTENCE, SENTENCE, ReportColumn
+from bench.manifest.spelling import SpelledPaths
 from bench.manifest.spreadsheet import Sheet
 
 
@@ -36,7 +37,7 @@ def report(
     if not said.rules:
         return _whole(sheet, said, keys), ()
     manifest, texts = sheet.file.manifest, texts_of(sheet, said, *keys)
-    model = str(root / os.path.expanduser(said.model)) if said.model else ""
+    model = str(SpelledPaths(root).find(os.path.expanduser(said.model))) if said.model else ""
     found = attributes_of(texts, said.rules, model=model)
     files = _model_files(model)
     if said.corrected:
@@ -100,7 +101,7 @@ def report_vectors(
     there = [place for place, text in enumerate(texts) if text is not None]
     if sheet.labelled and not there:
         raise BadData(f"{sheet.file.at(*keys, 'report')}: column {said.report} is all blank")
-    folder = root / os.path.expanduser(said.cls)
+    folder = SpelledPaths(root).find(os.path.expanduser(said.cls))
     config = EncoderConfig(text="cls", text_model=str(folder) if folder.is_dir() else said.cls)
     try:
         read = sentence_features([texts[place] or "" for place in there] or [""], config)

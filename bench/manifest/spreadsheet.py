@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.csv_records import DELIMITERS, csv_records, delimiter_of
-from bench.dataset import bad_cell, read_table, read_text, unique_names
+from bench.dataset import bad_cell, composed, read_table, read_text, unique_names
 from bench.errors import BadData, UnknownName, unknown
 from bench.manifest.reading import ManifestFile
 from bench.wording import counted, listed
@@ -198,7 +198,7 @@ def _padded(sheet: Sheet, delimiter: str, encoding: str) -> Iterator[str]:
     """Name labels that stand between blanks; they are read without."""
     records = list(csv_records(sheet.path, read_text(sheet.path, encoding), delimiter))
     column = sheet.file.label.column
-    place = [cell.strip() for cell in records[0][1]].index(column)
+    place = [composed(cell.strip()) for cell in records[0][1]].index(column)
     lines = [line for line, row in records[1:] if row[place] != row[place].strip()]
     if lines:
         yield (
