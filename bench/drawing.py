@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.results import RunResult, metric_named
-from bench.score_table import Contents
+from bench.reporting.score_table import Contents
+from bench.scores.results import RunResult, metric_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.captions import repeat_name
 from bench.drawing import COLOURS, MARKERS
 from bench.layout import LayoutColumn
-from bench.representations import PERPLEXITY, Represented, Separation, read, separation
-from bench.results import Repeat, RowRuns, RunResult
-from bench.score_table import Contents
+from bench.reporting.score_table import Contents
+from bench.runs.representations import PERPLEXITY, Represented, Separation, read, separation
+from bench.scores.captions import repeat_name
+from bench.scores.results import Repeat, RowRuns, RunResult
 from bench.wording import counted
 
 if TYPE_CHECKING:

@@ -23,15 +23,15 @@ from bench.data import Dataset, Split
 from bench.encoders import Preprocessor
 from bench.encoders.preprocessing import TableStatistics, VectorStatistics
 from bench.errors import BadData, BadRequest, unknown
-from bench.material import Context, Material, Test, resolve_device, set_threads
 from bench.patterns import Pattern
 from bench.protocol import Condition
 from bench.registry import registry_of
 from bench.request import checked, settings_of
-from bench.runner import load_fitted
+from bench.runs.material import Context, Material, Test, resolve_device, set_threads
+from bench.runs.runner import load_fitted
 from bench.spec import RunSpec
-from bench.standing import NO_PLUGINS, own_plugins
 from bench.store import RunFolder, StudyFolder
+from bench.studies.standing import NO_PLUGINS, own_plugins
 from bench.wording import counted
 
 if TYPE_CHECKING:

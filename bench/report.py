@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bench.errors import BadRequest
-from bench.significance import Claim
+from bench.scores.significance import Claim
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as MatplotlibFigure
 
     from bench.layout import Layout
-    from bench.results import RunResult
+    from bench.scores.results import RunResult
     from bench.tables import Table
 
 

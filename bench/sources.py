@@ -19,11 +19,11 @@ from bench.plugin_file import FOLDERS
 
 PACKAGE = Path(__file__).parent
 ENGINE_FILES = (
-    "engine.py",
-    "batches.py",
-    "optimiser.py",
-    "inference.py",
-    "runner.py",
+    "training/engine.py",
+    "training/batches.py",
+    "training/optimiser.py",
+    "training/inference.py",
+    "runs/runner.py",
     "data.py",
     "patterns.py",
     "splits.py",

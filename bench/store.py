@@ -406,7 +406,7 @@ class RunFolder:
         self._write_status({**status, "representations": list(names)})
 
     def representations(self) -> dict[str, np.ndarray]:
-        """Return what `bench.representations.read` sorts; empty if none were kept.
+        """Return what `bench.runs.representations.read` sorts; empty if none were kept.
 
         Raises:
             BadData: the file is damaged; names it.

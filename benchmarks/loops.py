@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.batches import split_batches
 from bench.data import Tokens
 from bench.encoders import Inputs
-from bench.engine import Training, epochs_of, fit, rows_of
-from bench.inference import Model, Part
 from bench.method import Progress, Stage
 from bench.spec import Recipe
+from bench.training.batches import split_batches
+from bench.training.engine import Training, epochs_of, fit, rows_of
+from bench.training.inference import Model, Part
 from benchmarks.arena import Arena
 from benchmarks.turns import CPU
 
@@ -105,7 +105,7 @@ class Loops:
         )
 
     def engine(self) -> float:
-        """Train by `bench.engine.fit`; return the seconds of an epoch."""
+        """Train by `bench.training.engine.fit`; return the seconds of an epoch."""
         marks = Marks()
         training = Training(self.recipe, (None,), ("made-up",), len(self.arena.dataset.classes))
         fit(

@@ -9,13 +9,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from bench.coordination import carry_out, task_of
 from bench.executor import Means
 from bench.executors.processes import Processes
 from bench.request import Request
-from bench.session import plan_in
 from bench.store import StudyFolder
-from bench.study import Study, limited
+from bench.studies.coordination import carry_out, task_of
+from bench.studies.session import plan_in
+from bench.studies.study import Study, limited
 from benchmarks.results import Goal, Result
 from benchmarks.turns import in_turns, in_words, seconds
 

@@ -9,7 +9,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from bench.request import Request
-from bench.tuning import overhead
+from bench.tuning.tuning import overhead
 from benchmarks.results import Goal, Result
 from benchmarks.turns import in_words
 

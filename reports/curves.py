@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.layout import Layout
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.results import RunResult, metric_named
-from bench.score_table import Contents, Part
-from bench.subgroups import Subgroup
+from bench.reporting.score_table import Contents, Part
+from bench.scores.results import RunResult, metric_named
+from bench.scores.subgroups import Subgroup
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.differences import INTERVALS, Rows
 from bench.drawing import (
     BLUE,
     GREY,
@@ -24,8 +23,9 @@ from bench.drawing import (
     without_stragglers,
 )
 from bench.report import Drawing
-from bench.results import Metric, metric_named
-from bench.score_table import Contents
+from bench.reporting.differences import INTERVALS, Rows
+from bench.reporting.score_table import Contents
+from bench.scores.results import Metric, metric_named
 from bench.wording import counted
 
 if TYPE_CHECKING:

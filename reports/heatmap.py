@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.differences import Rows
 from bench.drawing import LayoutFigure, file_name, score_label, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
-from bench.results import Metric, metric_named
-from bench.score_table import AVERAGE, Contents
+from bench.reporting.differences import Rows
+from bench.reporting.score_table import AVERAGE, Contents
+from bench.scores.results import Metric, metric_named
 from bench.wording import counted, listed
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.differences import Rows
 from bench.drawing import BLUE, ORANGE, LayoutFigure, file_name, panels, title
-from bench.monotonicity import compared, is_violation
 from bench.report import Drawing
-from bench.results import Metric, metric_named
-from bench.score_table import Contents
+from bench.reporting.differences import Rows
+from bench.reporting.score_table import Contents
+from bench.scores.monotonicity import compared, is_violation
+from bench.scores.results import Metric, metric_named
 
 if TYPE_CHECKING:
     import pandas as pd

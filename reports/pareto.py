@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.costs import costs_of
-from bench.differences import Rows
 from bench.drawing import (
     LayoutFigure,
     file_name,
@@ -26,8 +24,10 @@ from bench.drawing import (
     without_stragglers,
 )
 from bench.report import Drawing
-from bench.results import Metric, RunResult, metric_named
-from bench.score_table import Contents
+from bench.reporting.costs import costs_of
+from bench.reporting.differences import Rows
+from bench.reporting.score_table import Contents
+from bench.scores.results import Metric, RunResult, metric_named
 from bench.wording import listed
 
 if TYPE_CHECKING:

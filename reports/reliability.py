@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.differences import Rows
 from bench.drawing import BLUE, GREEN, ORANGE, LayoutFigure, file_name, legend_beside, panels, title
 from bench.layout import LayoutColumn
 from bench.metrics import N_BINS, ece
 from bench.report import Drawing
-from bench.results import RowRuns
-from bench.score_table import Contents
+from bench.reporting.differences import Rows
+from bench.reporting.score_table import Contents
+from bench.scores.results import RowRuns
 
 if TYPE_CHECKING:
     import pandas as pd

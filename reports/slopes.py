@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from bench.differences import Rows
 from bench.drawing import (
     BLUE,
     GREY,
@@ -24,8 +23,9 @@ from bench.drawing import (
     without_stragglers,
 )
 from bench.report import Drawing
-from bench.results import Metric, metric_named
-from bench.score_table import Contents
+from bench.reporting.differences import Rows
+from bench.reporting.score_table import Contents
+from bench.scores.results import Metric, metric_named
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench import captions
 from bench.layout import Layout
 from bench.report import DEFAULTS, Report, ReportOptions
-from bench.results import RunResult
-from bench.score_table import Contents, score_table
+from bench.reporting.score_table import Contents, score_table
+from bench.scores import captions
+from bench.scores.results import RunResult
 from bench.tables import Table
 
 

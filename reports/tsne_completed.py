@@ -21,9 +21,9 @@ from bench import planes
 from bench.drawing import LayoutFigure, file_name, legend_beside, panels, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
-from bench.representations import LEAST_CASES, Represented, embed, is_constant
-from bench.results import RowRuns
-from bench.score_table import Contents
+from bench.reporting.score_table import Contents
+from bench.runs.representations import LEAST_CASES, Represented, embed, is_constant
+from bench.scores.results import RowRuns
 from bench.wording import listed
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from bench import planes
 from bench.drawing import LayoutFigure, file_name, legend_beside, panels, title
 from bench.report import Drawing
-from bench.representations import LEAST_CASES, embed, is_constant
-from bench.score_table import Contents
+from bench.reporting.score_table import Contents
+from bench.runs.representations import LEAST_CASES, embed, is_constant
 
 if TYPE_CHECKING:
     import pandas as pd

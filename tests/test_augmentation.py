@@ -21,11 +21,11 @@ from bench.encoders.augmentation import Augmenter, altered_pictures, stacked
 from bench.encoders.draws import Draws, G, bernstein
 from bench.encoders.image import ImageEncoder
 from bench.encoders.inputs import ModalityInput
-from bench.engine import Training, fit
-from bench.inference import Model, Part
 from bench.method import Config, Stage
 from bench.spec import Augmentation, EncoderConfig
 from bench.store import StudyFolder
+from bench.training.engine import Training, fit
+from bench.training.inference import Model, Part
 from bench.volumes import VolumeArray
 from benchmarks.arena import some_weights
 from tests.command_line import call, included, write_toy_release

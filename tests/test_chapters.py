@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.page import write_report
-from bench.reporting import Asked
+from bench.pages.page import write_report
+from bench.reporting.printing import Asked
 from bench.store import StudyFolder
-from bench.variant_records import records_of, without_contained
+from bench.variants.records import records_of, without_contained
 from tests.command_line import call, included, snapshot
 from tests.test_page import WRAPPER, title_in_chromium
 
@@ -171,7 +171,7 @@ def test_the_page_of_a_search_has_its_views_and_the_same_bytes_without_torch(fol
 def reported(name: str) -> dict[str, bytes]:
     """Write a report in a process of its own, without torch; return its files."""
     code = (
-        "import sys\nfrom pathlib import Path\nfrom bench.page import write_report\n"
+        "import sys\nfrom pathlib import Path\nfrom bench.pages.page import write_report\n"
         "from bench.store import StudyFolder\n"
         f"write_report(StudyFolder(Path('results'), {name!r}))\nprint('torch' in sys.modules)"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench.checking import check, lines_of, standing
+from bench.reporting.checking import check, lines_of, standing
 from bench.spec import EncoderConfig, Recipe
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.citations import cite_lines
 from bench.cli import main
 from bench.errors import UnknownName
+from bench.plugins.citations import cite_lines
 from bench.registry import Registry
 
 PLUGIN = '''"""{doc}."""

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 import bench
-from bench.contest import TESTS
 from bench.plugin_file import plugin_name
+from bench.scores.contest import TESTS
 from bench.statistics.multiplicity import Correction
 from tests.command_line import PLUGINS, call, included
 

@@ -15,16 +15,8 @@ from torch.nn import functional as F
 
 from bench.blocks import Head, PooledProjection
 from bench.cli import main
-from bench.complexity import Uncounted, count_macs, measure, median_seconds, peak_bytes
-from bench.complexity_tables import Effort, complete_cases, complexity_tables
-from bench.data import Task, Tokens
-from bench.encoders import Encoders, Inputs, fit_preprocessor
-from bench.errors import BadData, BadRequest, UnknownName
-from bench.inference import Model
-from bench.method import Config, Method, Prediction, Progress
-from bench.request import Request
-from bench.spec import EncoderConfig
-from bench.table4 import (
+from bench.complexity.counting import Uncounted, count_macs, measure, median_seconds, peak_bytes
+from bench.complexity.table4 import (
     DATA,
     METHODS,
     n_macs,
@@ -33,7 +25,15 @@ from bench.table4 import (
     table4_method,
     table4_task,
 )
+from bench.complexity.tables import Effort, complete_cases, complexity_tables
+from bench.data import Task, Tokens
+from bench.encoders import Encoders, Inputs, fit_preprocessor
+from bench.errors import BadData, BadRequest, UnknownName
+from bench.method import Config, Method, Prediction, Progress
+from bench.request import Request
+from bench.spec import EncoderConfig
 from bench.tables import Table, to_csv, to_latex, to_markdown
+from bench.training.inference import Model
 from tests.toy_cases import everything
 
 CPU = torch.device("cpu")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.costs import cost_key, keep_costs
 from bench.layout import Layout, LayoutColumn
 from bench.registry import Registry
-from bench.results import load_results
+from bench.reporting.costs import cost_key, keep_costs
+from bench.scores.results import load_results
 from bench.store import StudyFolder
 from tests.command_line import call
 from tests.synthetic_runs import ACC_50_AUC_75, ACC_100_AUC_100, binary, finished, run_spec

@@ -16,7 +16,7 @@ from bench.figures import write_drawing
 from bench.layout import Layout, LayoutColumn
 from bench.report import Drawing, ReportOptions
 from bench.reports.curves import PLUGIN
-from bench.results import load_results
+from bench.scores.results import load_results
 from bench.store import StudyFolder
 from tests.command_line import call
 from tests.synthetic_runs import (
@@ -172,7 +172,7 @@ def test_the_command_names_the_files_or_says_why_there_are_none(
 
 def test_matplotlib_is_imported_when_something_is_drawn() -> None:
     code = (
-        "import sys, bench.reports.curves, bench.figures, bench.reporting\n"
+        "import sys, bench.reports.curves, bench.figures, bench.reporting.printing\n"
         "print({'torch', 'matplotlib', 'seaborn', 'pandas'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

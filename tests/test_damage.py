@@ -16,8 +16,8 @@ import pytest
 
 from bench.errors import Damaged
 from bench.files import row_of
-from bench.ledger import Ledger
-from bench.search_law import Budget, Law
+from bench.search.law import Budget, Law
+from bench.search.ledger import Ledger
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call, included
 

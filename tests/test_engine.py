@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import inference
 from bench.availability import subsets
-from bench.batches import split_batches
 from bench.data import Task, Tokens
-from bench.engine import NonFiniteLoss, epochs_of, lr_factor
 from bench.errors import BadConfig
-from bench.inference import Ask, Member, Scored, predict, selection_score
 from bench.method import Config, EncodedPart, ParameterGroup, Prediction, Progress, Stage
 from bench.methods.concat import Concat, ConcatConfig
+from bench.training import inference
+from bench.training.batches import split_batches
+from bench.training.engine import NonFiniteLoss, epochs_of, lr_factor
+from bench.training.inference import Ask, Member, Scored, predict, selection_score
 from tests.toy_training import N_CASES, TRAIN, VALID, Toy, builder, dataset, part, recipe, train
 
 

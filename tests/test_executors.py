@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from bench import gpus
-from bench.cluster import Job, bundled, queue
 from bench.errors import BadConfig, BadRequest, is_lack_of_memory
 from bench.executor import (
     BUG,
@@ -25,15 +23,17 @@ from bench.executor import (
     longest_first,
     retry_of,
 )
+from bench.executors import gpus
+from bench.executors.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.executors.inline import Inline
 from bench.executors.processes import Processes
 from bench.executors.slurm import SlurmConfig
-from bench.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.registry import Registry
 from bench.request import checked
-from bench.session import Manner, called, open_executor, seconds_of
 from bench.store import StudyFolder
-from bench.worker import perform
+from bench.studies.cluster import Job, bundled, queue
+from bench.studies.session import Manner, called, open_executor, seconds_of
+from bench.studies.worker import perform
 from tests.command_line import call, included
 
 STUDY = ("-m", "counted", "-d", "shuffled", "--no-floor", "--folds", "0", "--device", "cpu", "-q")

@@ -11,17 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from bench.comparing import Side, compared
-from bench.complexity_tables import Effort, complexity_tables
+from bench.complexity.tables import Effort, complexity_tables
 from bench.layout import Layout, LayoutColumn
 from bench.report import ReportOptions
-from bench.reporting import tables_of
+from bench.reporting.comparing import Side, compared
+from bench.reporting.printing import tables_of
 from bench.request import Request
-from bench.results import load_results
-from bench.significance import Claim
+from bench.scores.results import load_results
+from bench.scores.significance import Claim
 from bench.store import StudyFolder
 from bench.tables import Table, to_latex
-from bench.variant_tables import Comparison, Series, comparison_table
+from bench.variants.tables import Comparison, Series, comparison_table
 from tests.synthetic_runs import binary, failed, finished
 
 HOSTILE = r"a&b%c_d#e$f^g~h\i{j}"

@@ -8,10 +8,10 @@ import pytest
 
 from bench.availability import subsets
 from bench.layout import Layout, LayoutColumn, merged
-from bench.planning import plan
 from bench.protocol import Gaps, RatesConfig
 from bench.request import Request
-from bench.study import Study, limited
+from bench.studies.planning import plan
+from bench.studies.study import Study, limited
 
 RATES = ("c-tr+m-te", "m-tr+c-te", "m-tr+m-te")
 

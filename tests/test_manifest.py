@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.citations import read_cite_lines
 from bench.csv_records import delimiter_of
 from bench.data import Dataset
 from bench.datasets.manifest import ManifestConfig, OwnData
 from bench.errors import BadConfig, BadData, BadRequest, BenchError
 from bench.manifest.schema import SOURCES, Manifest
-from bench.planning import Arena, Planner
+from bench.plugins.citations import read_cite_lines
 from bench.registry import Registry
 from bench.request import Request, layered
 from bench.spec import Recipe
+from bench.studies.planning import Arena, Planner
 from tests.command_line import call
 from tests.own_data import kidney, load, picture, reported, skin, volumes, write_csv, write_xlsx
 

@@ -15,16 +15,16 @@ import pytest
 from PIL import Image
 
 from bench.availability import subset_name, subsets
-from bench.differences import Rows
 from bench.layout import Layout, LayoutColumn
-from bench.page import write_report
-from bench.page_facts import cost_table
+from bench.pages.facts import cost_table
+from bench.pages.page import write_report
 from bench.registry import Registry
 from bench.report import ReportOptions
-from bench.results import load_results
-from bench.score_table import Contents
+from bench.reporting.differences import Rows
+from bench.reporting.score_table import Contents
+from bench.reporting.summary import finding
+from bench.scores.results import load_results
 from bench.store import StudyFolder
-from bench.summary import finding
 from bench.tables import Cell, Column, Row, RowGroup, Table, to_html
 from tests.command_line import call
 from tests.synthetic_runs import (
@@ -322,7 +322,7 @@ def test_the_command_prints_the_path_of_the_page(
 def test_a_report_imports_no_torch(study: StudyFolder) -> None:
     two_methods(study)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom bench.page import write_report\n"
+        "import sys\nfrom pathlib import Path\nfrom bench.pages.page import write_report\n"
         "from bench.store import StudyFolder\n"
         f"write_report(StudyFolder(Path({str(study.root)!r}), 'main'))\n"
         "print('torch' in sys.modules)"

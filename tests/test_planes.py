@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from bench.planes import MAX_CASES, chosen_cases, in_words, legend_of
 from bench.registry import Registry
 from bench.report import Drawing
-from bench.representations import Represented, separation
-from bench.results import layouts_of, load_results
+from bench.runs.representations import Represented, separation
+from bench.scores.results import layouts_of, load_results
 from bench.store import StudyFolder
 from tests.command_line import call
 from tests.synthetic_runs import binary, finished

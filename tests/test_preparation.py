@@ -12,8 +12,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from bench.data import Attribute, Dataset, Modality
-from bench.oddities import oddities
-from bench.pattern_figure import pattern_drawing, pattern_frame
+from bench.preparation.oddities import oddities
+from bench.preparation.pattern_figure import pattern_drawing, pattern_frame
 from tests.command_line import call
 from tests.own_data import kidney, skin, volumes
 from tests.toy_cases import dataset, everything

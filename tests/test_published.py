@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from bench.layout import Layout, LayoutColumn
-from bench.published import FILE, facts
 from bench.report import ReportOptions
-from bench.reporting import tables_of
-from bench.results import load_results
+from bench.reporting.printing import tables_of
+from bench.reporting.published import FILE, facts
+from bench.scores.results import load_results
 from bench.store import StudyFolder
 from bench.tables import Cell, Table, to_markdown
 from tests.synthetic_runs import ACC_50_AUC_75, binary, finished

@@ -12,9 +12,9 @@ import pytest
 
 from bench.layout import Layout, LayoutColumn
 from bench.report import ReportOptions
-from bench.reporting import tables_of
+from bench.reporting.printing import tables_of
 from bench.reports.rates import PLUGIN
-from bench.results import load_results
+from bench.scores.results import load_results
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_latex, to_markdown
 from tests.command_line import call

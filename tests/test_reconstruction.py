@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.deep_run import load_deep
-from bench.material import Context, Material
 from bench.method import Progress
 from bench.registry import registry_of
+from bench.runs.deep import load_deep
+from bench.runs.material import Context, Material
 from bench.spec import RunSpec
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from bench.commands.narrowing import narrowed
 from bench.errors import BadConfig, BadRequest, UnknownName
-from bench.narrowing import narrowed
 from bench.registry import Registry
 from bench.request import (
     PRESETS,

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import BadRequest, UnknownName
-from bench.results import (
+from bench.scores.results import (
     RunResult,
     cases_scored,
     constant_places,
@@ -232,7 +232,7 @@ def test_constant_predictions_are_found_per_column() -> None:
 
 
 def test_reading_results_imports_no_torch() -> None:
-    imports = "import sys, bench.results, bench.reports.subsets"
+    imports = "import sys, bench.scores.results, bench.reports.subsets"
     code = f"{imports}; print({{'torch', 'pandas'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

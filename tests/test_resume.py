@@ -13,16 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.cell import Cell
-from bench.engine import NonFiniteLoss, Training, fit
 from bench.errors import BadData, BadRequest
-from bench.material import Context, Hooks
 from bench.method import Method, Stage
-from bench.planning import plan
 from bench.protocol import condition_of
 from bench.registry import Registry
 from bench.request import Request
-from bench.resume import (
+from bench.runs.cell import Cell
+from bench.runs.material import Context, Hooks
+from bench.runs.runner import execute
+from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
+from bench.studies.planning import plan
+from bench.training.engine import NonFiniteLoss, Training, fit
+from bench.training.resume import (
     Checkpoints,
     Preempted,
     SaveRule,
@@ -30,9 +32,7 @@ from bench.resume import (
     is_asked_to_stop,
     stopping_on,
 )
-from bench.runner import execute
-from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
-from bench.tensor_files import load_tensors, save_tensors
+from bench.training.tensor_files import load_tensors, save_tensors
 from tests.command_line import PLUGINS, call
 from tests.test_store import spec
 from tests.toy_training import TRAIN, VALID, Toy, builder, dataset, part, recipe
@@ -50,9 +50,9 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def _no_stop_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    import bench.resume
+    import bench.training.resume
 
-    monkeypatch.setattr(bench.resume, "_stop", type(bench.resume._stop)())
+    monkeypatch.setattr(bench.training.resume, "_stop", type(bench.training.resume._stop)())
 
 
 class Drawing(Toy):

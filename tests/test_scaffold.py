@@ -15,8 +15,8 @@ import bench
 from bench.data import Task, Tokens, TokenSpec
 from bench.errors import BadRequest
 from bench.method import Method, Progress
+from bench.plugins.scaffold import IMPORTED, new_method
 from bench.registry import Registry
-from bench.scaffold import IMPORTED, new_method
 
 ROOT = Path(bench.__file__).parents[1]
 TASK = Task(
@@ -86,7 +86,7 @@ def test_the_written_test_passes(tmp_path: Path) -> None:
 def test_in_the_repositorys_own_folder_only_the_method_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.scaffold.folder_of", lambda kind: tmp_path)
+    monkeypatch.setattr("bench.plugins.scaffold.folder_of", lambda kind: tmp_path)
     assert new_method("mean-sum", tmp_path) == [tmp_path / "mean_sum.py"]
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from bench.journal import trials_in
-from bench.ledger import JOURNAL, NOTED, SEARCHES, Ledger
-from bench.merging import Merged
-from bench.search_law import Budget, Law
-from bench.search_merging import merge_searches
+from bench.search.journal import trials_in
+from bench.search.law import Budget, Law
+from bench.search.ledger import JOURNAL, NOTED, SEARCHES, Ledger
 from bench.store import StudyFolder
+from bench.studies.merging import Merged
+from bench.tuning.merging import merge_searches
 from tests.command_line import call, included, snapshot
 
 NAME = "toy-wdbc"

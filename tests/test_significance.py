@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.contest import Contest, Entrant, choose_test, outcome_of
 from bench.errors import BadRequest, UnknownName
 from bench.layout import Layout, LayoutColumn
 from bench.report import ReportOptions
-from bench.reporting import tables_of
-from bench.results import METRICS, layouts_of, load_results, rows_of, score_grid
-from bench.significance import Claim
+from bench.reporting.printing import tables_of
+from bench.scores.contest import Contest, Entrant, choose_test, outcome_of
+from bench.scores.results import METRICS, layouts_of, load_results, rows_of, score_grid
+from bench.scores.significance import Claim
 from bench.statistics import compare_methods, mcnemar, paired_delong, weighted_accuracy
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_csv, to_latex, to_markdown

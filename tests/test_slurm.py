@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 import bench
-from bench.cluster import bundles_of
 from bench.store import RunFolder, StudyFolder
+from bench.studies.cluster import bundles_of
 from tests.command_line import included
 from tests.slurm_cluster import Cluster, slurm_cluster, why_not
 

@@ -10,10 +10,10 @@ import pytest
 
 from bench.errors import UnknownName
 from bench.report import ReportOptions
-from bench.reporting import tables_of
+from bench.reporting.printing import tables_of
 from bench.reports.subsets import PLUGIN
-from bench.results import layouts_of, load_results
-from bench.significance import Claim
+from bench.scores.results import layouts_of, load_results
+from bench.scores.significance import Claim
 from bench.spec import EncoderConfig, Recipe
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, Table, to_csv, to_latex, to_markdown

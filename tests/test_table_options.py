@@ -13,10 +13,10 @@ import pytest
 
 from bench.errors import BadRequest, UnknownName
 from bench.layout import Layout, LayoutColumn
-from bench.monotonicity import contains
 from bench.report import ReportOptions, weights_of
-from bench.reporting import metrics_of, tables_of
-from bench.results import layouts_of, load_results
+from bench.reporting.printing import metrics_of, tables_of
+from bench.scores.monotonicity import contains
+from bench.scores.results import layouts_of, load_results
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, RowGroup, Table, to_markdown
 from tests.command_line import call

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.reporting import print_built
+from bench.reporting.printing import print_built
 from bench.tables import (
     CSV_FIELDS,
     Cell,

@@ -16,13 +16,13 @@ import pytest
 import yaml
 
 from bench.cli import main
-from bench.importance import view_drawings
 from bench.request import Request
-from bench.search_results import SearchResult, stored_searches
-from bench.search_space import Configuration, Space, Suggestions
+from bench.search.space import Configuration, Space, Suggestions
 from bench.spec import Recipe
 from bench.store import StudyFolder
-from bench.tuning import overhead
+from bench.tuning.importance import view_drawings
+from bench.tuning.results import SearchResult, stored_searches
+from bench.tuning.tuning import overhead
 from tests.command_line import PLUGINS, call, included, snapshot
 
 TOY = (*included("tunable"), "-m", "tunable", "--set", "recipe.epochs=1", "--quiet")

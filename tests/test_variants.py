@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 
 from bench.layout import Layout, LayoutColumn
-from bench.results import load_results
-from bench.sensitivity import _values
+from bench.scores.results import load_results
 from bench.store import RunFolder, StudyFolder
-from bench.variant_tables import Comparison, Series, comparison_table
+from bench.variants.sensitivity import _values
+from bench.variants.tables import Comparison, Series, comparison_table
 from tests.command_line import call, snapshot
 from tests.synthetic_runs import (
     ACC_0_AUC_0,

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from bench.data import Attribute, Dataset, Modality, Tokens
 from bench.encoders import Encoders, fit_preprocessor
-from bench.engine import Training, fit
-from bench.inference import Model, Part
 from bench.method import Config, Method, Prediction, Progress, Stage
 from bench.spec import EncoderConfig, Recipe
+from bench.training.engine import Training, fit
+from bench.training.inference import Model, Part
 
 N_CASES = 40
 TRAIN, VALID = np.arange(24), np.arange(24, N_CASES)

@@ -34,7 +34,7 @@ def prepare(
     include: tuple[Path, ...],
 ) -> int:
     """Check a dataset, by name or YAML file; print and draw its modalities, classes and gaps."""
-    from bench.preparation import prepare_lines
+    from bench.preparation.preparation import prepare_lines
     from bench.request import settings_of
 
     for line in prepare_lines(dataset, settings_of(pairs), data_root, list(include), out):
@@ -54,7 +54,7 @@ def prepare(
 def cache(action: str, kind: str) -> int:
     """List what was made once and kept, add it up, or clear it; all can be made again."""
     from bench.cache_folder import cache_folder, clear, entries, in_words
-    from bench.plugin_listing import aligned
+    from bench.plugins.listing import aligned
 
     if action == "clear":
         print(f"freed {in_words(clear(kind))}")

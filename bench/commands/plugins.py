@@ -16,7 +16,7 @@ from bench.errors import BadRequest
 @plugin_options
 def list_plugins(kind: str | None, check: bool, include: tuple[Path, ...], override: bool) -> int:
     """List the plugins of a KIND (methods, datasets, protocols, reports, executors) or all."""
-    from bench.plugin_listing import list_lines
+    from bench.plugins.listing import list_lines
 
     for line in list_lines(kind, check=check, include=include, override=override):
         print(line)
@@ -31,7 +31,7 @@ def info(name: str, include: tuple[Path, ...], override: bool) -> int:
 
     NAME is a plugin, or one of recipe, encoder and augment, which all methods of a study share.
     """
-    from bench.plugin_info import info_lines
+    from bench.plugins.info import info_lines
 
     for line in info_lines(name, include, override=override):
         print(line)
@@ -63,7 +63,7 @@ def new(kind: str, name: str, folder: Path | None) -> int:
 
         print(new_dataset(Path(name), folder, Registry().names("dataset")))
         return 0
-    from bench.scaffold import new_method
+    from bench.plugins.scaffold import new_method
 
     if kind != "method":
         raise BadRequest(
@@ -82,7 +82,7 @@ def cite(names: tuple[str, ...], include: tuple[Path, ...], override: bool) -> i
 
     NAMES are methods and datasets; without any, all are printed.
     """
-    from bench.citations import cite_lines
+    from bench.plugins.citations import cite_lines
 
     print("\n".join(cite_lines(names, include, override=override)).strip())
     return 0

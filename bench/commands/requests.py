@@ -10,9 +10,9 @@ from bench.errors import BadRequest
 
 if TYPE_CHECKING:
     from bench.request import Request
-    from bench.session import Manner, Session
-    from bench.significance import Claim
+    from bench.scores.significance import Claim
     from bench.store import StudyFolder
+    from bench.studies.session import Manner, Session
 
 
 def session_of(
@@ -27,14 +27,14 @@ def session_of(
     """Return the study that the flags of `run` and `plan` ask for."""
     manner = manner_of(flags)
     request = request_of(fields_of(**flags), config, pairs)
-    from bench.session import Session
+    from bench.studies.session import Session
 
     return Session(request, jobs=jobs, quiet=quiet, output=output, manner=manner)
 
 
 def manner_of(flags: dict[str, Any]) -> Manner:
     """Take out of the flags how runs are carried out; a command need not have all of them."""
-    from bench.session import Manner, seconds_of
+    from bench.studies.session import Manner, seconds_of
 
     limit = seconds_of(flags.pop("time_limit", None))
     settings = flags.pop("executor_config", None)
@@ -109,7 +109,7 @@ def request_of(flags: dict[str, Any], config: Path | None, pairs: tuple[str, ...
     request: Request = requests.checked(requests.Request, asked, "run")
     if not (config and flags["protocols"] and request.gaps):
         return request
-    from bench.narrowing import narrowed
+    from bench.commands.narrowing import narrowed
 
     request, said = narrowed(request, flags["gaps"])
     if said:
@@ -146,6 +146,6 @@ def claim_of(
     *, test: str, correction: Any, alpha: float, reference: str = "", **others: Any
 ) -> tuple[Claim, dict[str, Any]]:
     """Check what is asked to be tested; return it and the other flags."""
-    from bench.significance import Claim
+    from bench.scores.significance import Claim
 
     return Claim(test, reference, correction, alpha).checked(), others

@@ -20,7 +20,7 @@ from bench.commands.requests import asked_of, session_of, study_of
 from bench.errors import BadRequest
 
 if TYPE_CHECKING:
-    from bench.importance import EvaluatorName
+    from bench.tuning.importance import EvaluatorName
 
 
 @command()
@@ -48,7 +48,7 @@ def plan(*, limit: int | None, **flags: Any) -> int:
 def ablate(**flags: Any) -> int:
     """Train a method whole and with each of its named switches; print the differences."""
     request, carried = asked_of("ablation", **flags)
-    from bench.ablation import ablate
+    from bench.variants.ablation import ablate
 
     return ablate(request, **carried)
 
@@ -89,7 +89,7 @@ def sensitivity(
             "searches with --study"
         )
     if not params:
-        from bench.importance import show_searches
+        from bench.tuning.importance import show_searches
 
         return show_searches(
             study_of(flags["out"] or Path("results"), flags["study"]),
@@ -100,7 +100,7 @@ def sensitivity(
             quiet=flags["quiet"],
         )
     request, carried = asked_of("sensitivity", **flags)
-    from bench.sensitivity import Mode, sweep
+    from bench.variants.sensitivity import Mode, sweep
 
     mode: Mode = "sequential" if sequential else "grid" if grid else "alone"
     return sweep(request, params, mode, **carried)
@@ -155,10 +155,10 @@ def tune(
             f"--timeout wants a number of seconds, got {timeout}; leave it out for any"
         )
     request, carried = asked_of("tuning", **flags)
-    from bench.ledger import JOURNAL
-    from bench.search_law import Budget, Law
-    from bench.search_planning import Plan
-    from bench.tuning_report import tune
+    from bench.search.law import Budget, Law
+    from bench.search.ledger import JOURNAL
+    from bench.tuning.planning import Plan
+    from bench.tuning.report import tune
 
     law = Law(sampler, pruner, search_seed)  # type: ignore[arg-type]
     n_trials = 20 if trials is None and timeout is None else trials

@@ -54,7 +54,7 @@ def table(
 ) -> int:
     """Print the tables of a study from its stored predictions."""
     from bench.report import ReportOptions, weights_of
-    from bench.reporting import MadeBy, metrics_of, print_study
+    from bench.reporting.printing import MadeBy, metrics_of, print_study
 
     claim, shown = claim_of(**flags)
     probabilities = weights_of(weight, weights)
@@ -68,7 +68,7 @@ def table(
 @study_options
 def check(study: str, out: Path) -> int:
     """Check that all asked cells are there and that all rows had the same; 1: there is a fault."""
-    from bench import checking
+    from bench.reporting import checking
 
     checks = checking.check(study_of(out, study))
     print("\n".join(checking.lines_of(checks)))
@@ -94,8 +94,8 @@ def compare(
     **flags: Any,
 ) -> int:
     """Compare two methods, or METHOD@STUDY with METHOD@STUDY: difference, interval, p."""
-    from bench.comparing import Side, compared
-    from bench.reporting import check_format, metrics_of, print_built
+    from bench.reporting.comparing import Side, compared
+    from bench.reporting.printing import check_format, metrics_of, print_built
 
     check_format(output)
     sides = [Side.of(text, out, study) for text in (first, second)]
@@ -120,7 +120,7 @@ def figure(
 ) -> int:
     """Draw a study as PDF and PNG, with the numbers as CSV; see `bench list reports`."""
     from bench.report import ReportOptions
-    from bench.reporting import metrics_of, write_figures
+    from bench.reporting.printing import metrics_of, write_figures
 
     options = ReportOptions(metrics_of(metric), **shown)
     for path in write_figures(study_of(out, study), name, options, include):
@@ -138,9 +138,9 @@ def report(
     study: str, out: Path, metric: tuple[str, ...], include: tuple[Path, ...], **flags: Any
 ) -> int:
     """Write a study as one page with its tables, figures and costs; it opens offline."""
-    from bench.page import write_report
+    from bench.pages.page import write_report
     from bench.report import ReportOptions
-    from bench.reporting import metrics_of
+    from bench.reporting.printing import metrics_of
 
     claim, shown = claim_of(**flags)
     options = ReportOptions(metrics_of(metric), claim=claim, **shown)
@@ -174,25 +174,25 @@ def complexity(
     **flags: Any,
 ) -> int:
     """Count parameters, MACs, time and memory of methods on a dataset; train nothing."""
-    from bench.reporting import print_built
+    from bench.reporting.printing import print_built
 
     effort = (batch, repeats, per_subset)
     if study is not None:
         if flags["methods"] or flags["datasets"]:
             raise BadRequest("--study measures what the study was asked; leave out -m and -d")
-        from bench.complexity_tables import Effort, study_tables
+        from bench.complexity.tables import Effort, study_tables
 
         place = {name: flags[name] for name in ("device", "threads", "data_root") if flags[name]}
         print_built(study_tables(study_of(out, study), Effort(*effort), place), output)
         return 0
 
     if replay is not None:
-        from bench.table4 import replayed
+        from bench.complexity.table4 import replayed
 
         print_built([replayed(replay)], output)
         return 0
     request = request_of(flags, config, pairs)
-    from bench.complexity_tables import Effort, complexity_tables
+    from bench.complexity.tables import Effort, complexity_tables
 
     print_built(complexity_tables(request, Effort(*effort)), output)
     return 0

@@ -19,7 +19,11 @@ from typing import Any
 
 from pydantic import Field
 
-from bench.cluster import (
+from bench.errors import BadRequest
+from bench.executor import LEFT, WORKER_DIED, Executor, Means, Outcome, Task
+from bench.spec import Frozen
+from bench.store import RunFolder, StudyFolder
+from bench.studies.cluster import (
     FOLDER,
     Bundle,
     Job,
@@ -31,10 +35,6 @@ from bench.cluster import (
     work_through,
     write_bundles,
 )
-from bench.errors import BadRequest
-from bench.executor import LEFT, WORKER_DIED, Executor, Means, Outcome, Task
-from bench.spec import Frozen
-from bench.store import RunFolder, StudyFolder
 
 LOOKS = 2  # at a queue that lacks a job, before it is taken for gone
 RECORDED = "recorded"  # a fault that the run's own status holds

@@ -1,0 +1,1 @@
+"""`bench prepare`: what a dataset holds, which gaps it has, and what is odd in it."""

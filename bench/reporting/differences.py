@@ -1,0 +1,141 @@
+"""Paired differences between rows of a table, with the interval that the repeats can carry.
+
+Two rows are compared repeat by repeat: the same fold, seed and gaps. Folds share training cases,
+so that their interval is widened (Nadeau and Bengio 2003); seeds on one split tell how much
+training again would change, not how much other cases would.
+"""
+
+# R repeats
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from bench.layout import LayoutColumn
+from bench.reporting.score_table import Contents, Part
+from bench.scores.results import Repeat, RowRuns, ScoreGrid
+from bench.scores.subgroups import Subgroup
+from bench.statistics import corrected_resampled_t
+
+ALPHA = 0.05
+Design = Literal["folds", "seeds", "single"]
+INTERVALS: Mapping[Design, str] = {
+    "folds": "95 % interval over folds, corrected for their shared training cases",
+    "seeds": "95 % interval over seeds, for the split at hand",
+    "single": "no interval, as there is one repeat",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One row's score minus another's, in the metric's own scale (not in percent)."""
+
+    mean: float  # NaN without a common repeat
+    interval: tuple[float, float] | None = None  # 95 %; None below two folds or seeds
+    n_repeats: int = 0
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The finished rows of one table, scored, by label."""
+
+    contents: Contents
+    part: Part
+
+    @classmethod
+    def of(cls, contents: Contents) -> Rows:
+        """Score all cases of a table."""
+        return cls(contents, Part.of(contents, Subgroup("", contents.rows)))
+
+    @cached_property
+    def grids(self) -> dict[str, ScoreGrid]:
+        """By label, the scores of the rows that have a finished run."""
+        pairs = zip(self.contents.rows, self.part.grids, strict=True)
+        return {row.label: grid for row, grid in pairs if row.done}
+
+    @cached_property
+    def by_label(self) -> dict[str, RowRuns]:
+        """By label, the rows that have a finished run."""
+        return {row.label: row for row in self.contents.rows if row.done}
+
+    @property
+    def reference(self) -> str:
+        """The row that others are compared with: the one asked for, else the first finished."""
+        named = self.contents.options.claim.reference
+        return named if named in self.grids else next(iter(self.grids))
+
+    @cached_property
+    def design(self) -> Design:
+        """What the repeats are."""
+        repeats = self.contents.repeats
+        if len({fold for fold, _ in repeats}) > 1:
+            return "folds"
+        return "seeds" if len(repeats) > 1 else "single"
+
+    @cached_property
+    def counts(self) -> tuple[int, int]:
+        """Training and test cases of a fold, for the correction of its overlap."""
+        for folder in (run.folder for run in self.contents.done):
+            if folder is not None and folder.path_of("availability.parquet").is_file():
+                frame = folder.availability()
+                sizes = frame[frame["condition"] == ""]["part"].value_counts()
+                if {"train", "test"} <= set(sizes.index):
+                    return int(sizes["train"]), int(sizes["test"])
+        n_folds = max((run.spec["n_folds"] for run in self.contents.done), default=2)
+        return max(n_folds - 1, 1), 1  # in shares of the cases: k - 1 parts to one
+
+    def columns(self, metric: str, block: str) -> list[LayoutColumn]:
+        """List the columns that AVG is over."""
+        return self.part.averaged[metric, block]
+
+    def values(
+        self, label: str, metric: str, columns: Sequence[LayoutColumn]
+    ) -> dict[Repeat, float]:
+        """Return each repeat's mean over columns; those that lack one are left out."""
+        grid = self.grids[label]
+        chosen = [grid.places.index(column.place) for column in columns]
+        if not chosen:
+            return {}
+        means = grid.values[metric][:, chosen].mean(axis=1).tolist()
+        return {r: v for r, v in zip(grid.repeats, means, strict=True) if not math.isnan(v)}
+
+    def difference(
+        self, label: str, reference: str, metric: str, columns: Sequence[LayoutColumn]
+    ) -> Difference:
+        """Compare the means over columns of two rows on the repeats that both have."""
+        own = self.values(label, metric, columns)
+        other = self.values(reference, metric, columns)
+        return self.estimate({r: own[r] - other[r] for r in own if r in other})
+
+    def estimate(self, values: Mapping[Repeat, float]) -> Difference:
+        """Average paired differences; seeds within a fold count as one."""
+        if not values:
+            return Difference(math.nan)
+        mean = float(np.mean(list(values.values())))
+        units = _fold_means(values) if self.design == "folds" else np.array(list(values.values()))
+        if len(units) < 2:
+            return Difference(mean, None, len(values))
+        n_train, n_test = self.counts if self.design == "folds" else (1, 0)
+        found = corrected_resampled_t(units, n_train=n_train, n_test=n_test, alpha=ALPHA)
+        low, high = found.interval
+        # without variance the repeats say nothing of how sure a difference is
+        return Difference(mean, (low, high) if high > low or not mean else None, len(values))
+
+
+def _fold_means(values: Mapping[Repeat, float]) -> np.ndarray:
+    """Average seeds within a fold: (folds,)."""
+    folds: dict[int, list[float]] = {}
+    for (fold, _), value in values.items():
+        folds.setdefault(fold, []).append(value)
+    return np.array([np.mean(each) for each in folds.values()])

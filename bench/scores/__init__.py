@@ -1,0 +1,1 @@
+"""Scores of stored predictions, and which differences between them are significant."""

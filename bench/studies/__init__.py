@@ -1,0 +1,1 @@
+"""Studies of many runs: planned, carried out, watched, merged and cleaned up."""

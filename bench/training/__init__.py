@@ -1,0 +1,1 @@
+"""Train one method and predict every condition: stages, batches, optimiser, resuming."""

@@ -1,0 +1,1 @@
+"""Ablations and sensitivity studies: the variants of one method, their tables and figures."""
