@@ -22,9 +22,6 @@ from bench.seeds import seed_for
 from bench.spec import RunSpec, canonical_json, digest
 from bench.store import RunFolder, StudyFolder
 from bench.tables import (
-    CSV_FIELDS,
-    FORMULA,
-    LATEX_ESCAPES,
     Cell,
     Column,
     Row,
@@ -35,6 +32,8 @@ from bench.tables import (
     to_latex,
     to_markdown,
 )
+from bench.tables.csv import FIELDS, FORMULA
+from bench.tables.latex import ESCAPES
 from tests.test_store import frame, spec
 
 # --- availability -----------------------------------------------------------------------------
@@ -233,7 +232,7 @@ six_texts = st.tuples(*[texts] * 6)
 def test_csv_gives_any_text_back_on_one_line_and_never_as_a_formula(words: Any) -> None:
     title, header, group, row, cell, _ = words
     lines = list(csv.DictReader(io.StringIO(to_csv(table_of(*words)))))
-    assert [tuple(line) for line in lines] == [CSV_FIELDS] * 2
+    assert [tuple(line) for line in lines] == [FIELDS] * 2
     wanted = {"table": title, "group": group, "row": row, "condition_name": header, "text": cell}
     for line in lines:
         for name, text in wanted.items():
@@ -269,7 +268,7 @@ def test_html_has_the_same_tags_whatever_the_texts(words: Any) -> None:
 
 def commands(text: str) -> list[str]:
     """List the commands and environments of LaTeX text, without what stands for a character."""
-    for escape in sorted(LATEX_ESCAPES.values(), key=len, reverse=True):
+    for escape in sorted(ESCAPES.values(), key=len, reverse=True):
         text = text.replace(escape, "")
     return re.findall(r"\\[a-zA-Z]+|\\.|[&$#%_^~]", text)
 

@@ -15,7 +15,6 @@ import pytest
 
 from bench.reporting.printing import print_built
 from bench.tables import (
-    CSV_FIELDS,
     Cell,
     Column,
     Footnotes,
@@ -27,6 +26,7 @@ from bench.tables import (
     to_latex,
     to_markdown,
 )
+from bench.tables.csv import FIELDS
 
 NASTY = r"a&b%c_d#e$f{g}h^i~j\k <l> |m| [n] *o* `p` --q"
 
@@ -228,7 +228,7 @@ def test_latex_compiles(table: Table, tmp_path: Path) -> None:
 def test_csv_has_a_line_per_row_condition_and_metric_with_unrounded_numbers(table: Table) -> None:
     lines = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert len(lines) == 2 * 4
-    assert tuple(lines[0]) == CSV_FIELDS
+    assert tuple(lines[0]) == FIELDS
     assert lines[0] == {
         "table": "Derm7pt",
         "group": "binary",
