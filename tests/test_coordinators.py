@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.claims import SILENCE_SECONDS
 from bench.cli import main
 from bench.errors import Claimed, ClaimLost
 from bench.store import RUNNING, Finished, RunFolder, StudyFolder
+from bench.store.claims import SILENCE_SECONDS
 from tests.command_line import included
 from tests.test_store import frame, spec
 

@@ -20,7 +20,7 @@ FLOORS = [
     "errors seeds availability wording plugin_file csv_records liveness",
     "spec layout pictures volumes data metrics statistics simulation",
     "blocks layers method attribute_fusion shallow protocol dataset workbooks splits patterns "
-    "sources files claims stored_tables store cache_folder executor",
+    "sources files store cache_folder executor",
     "clauses encoders free_text manifest request registry leakscan conformance",
     "methods datasets protocols",
     "training scores runs report tables search figures",

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.claims import process_mark
 from bench.errors import BadRequest
 from bench.registry import Registry
 from bench.sources import code_of_run
 from bench.spec import RunSpec
 from bench.store import RUNNING, RunFolder, StudyFolder
+from bench.store.claims import process_mark
 from bench.studies.attendance import attending, noted
 from bench.studies.cluster import Bundle, write_bundles
 from bench.studies.merging import merge

@@ -20,7 +20,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.claims import SILENCE_SECONDS
 from bench.errors import BadRequest
 from bench.files import damaged
 from bench.liveness import birth, is_alive
@@ -28,6 +27,7 @@ from bench.search.journal import FileLock, open_journal
 from bench.search.law import Budget, Law
 from bench.search.space import quiet_optuna
 from bench.store import RunFolder, StudyFolder
+from bench.store.claims import SILENCE_SECONDS
 
 if TYPE_CHECKING:
     import optuna

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.claims import is_live, process_mark
 from bench.errors import BadData
 from bench.store import StudyFolder
+from bench.store.claims import is_live, process_mark
 
 SUFFIX = ".coordinator"  # of a note, which is JSON
 

@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, replace
 from types import FrameType
 from typing import Any
 
-from bench.claims import job_of_slurm
 from bench.errors import BadRequest
 from bench.executor import Task, retry_of
 from bench.store import StudyFolder
+from bench.store.claims import job_of_slurm
 from bench.studies.worker import perform
 
 RECORD = "jobs.json"

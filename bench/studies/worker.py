@@ -11,10 +11,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.claims import COORDINATOR
 from bench.errors import BenchError, Claimed, NotApplicable, is_lack_of_memory, reason_for
 from bench.executor import BUG, CLAIMED, OUT_OF_MEMORY, Outcome, Task
 from bench.runs.cell import run_cell
+from bench.store.claims import COORDINATOR
 
 
 def perform(task: Task, report: Callable[[float], None]) -> Outcome:
