@@ -16,7 +16,8 @@ import numpy as np
 
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
 from bench.reporting.score_table import Contents
-from bench.scores.results import RunResult, metric_named
+from bench.scores.metrics import metric_named
+from bench.scores.results import RunResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

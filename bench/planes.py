@@ -19,7 +19,8 @@ from bench.layout import LayoutColumn
 from bench.reporting.score_table import Contents
 from bench.runs.representations import PERPLEXITY, Represented, Separation, read, separation
 from bench.scores.captions import repeat_name
-from bench.scores.results import Repeat, RowRuns, RunResult
+from bench.scores.results import Repeat, RunResult
+from bench.scores.rows import RowRuns
 from bench.wording import counted
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from bench.layout import LayoutColumn
 from bench.report import Drawing
 from bench.reporting.differences import Rows
 from bench.reporting.score_table import AVERAGE, Contents
-from bench.scores.results import Metric, metric_named
+from bench.scores.metrics import Metric, metric_named
 from bench.wording import counted, listed
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from bench.drawing import BLUE, ORANGE, LayoutFigure, file_name, panels, title
 from bench.report import Drawing
 from bench.reporting.differences import Rows
 from bench.reporting.score_table import Contents
+from bench.scores.metrics import Metric, metric_named
 from bench.scores.monotonicity import compared, is_violation
-from bench.scores.results import Metric, metric_named
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,7 +27,8 @@ from bench.report import Drawing
 from bench.reporting.costs import costs_of
 from bench.reporting.differences import Rows
 from bench.reporting.score_table import Contents
-from bench.scores.results import Metric, RunResult, metric_named
+from bench.scores.metrics import Metric, metric_named
+from bench.scores.results import RunResult
 from bench.wording import listed
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from bench.metrics import N_BINS, ece
 from bench.report import Drawing
 from bench.reporting.differences import Rows
 from bench.reporting.score_table import Contents
-from bench.scores.results import RowRuns
+from bench.scores.rows import RowRuns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,7 +25,7 @@ from bench.drawing import (
 from bench.report import Drawing
 from bench.reporting.differences import Rows
 from bench.reporting.score_table import Contents
-from bench.scores.results import Metric, metric_named
+from bench.scores.metrics import Metric, metric_named
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from bench.layout import LayoutColumn
 from bench.report import Drawing
 from bench.reporting.score_table import Contents
 from bench.runs.representations import LEAST_CASES, Represented, embed, is_constant
-from bench.scores.results import RowRuns
+from bench.scores.rows import RowRuns
 from bench.wording import listed
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from bench.planes import MAX_CASES, chosen_cases, in_words, legend_of
 from bench.registry import Registry
 from bench.report import Drawing
 from bench.runs.representations import Represented, separation
-from bench.scores.results import layouts_of, load_results
+from bench.scores.results import load_results
+from bench.scores.rows import layouts_of
 from bench.store import StudyFolder
 from tests.command_line import call
 from tests.synthetic_runs import binary, finished

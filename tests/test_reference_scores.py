@@ -24,7 +24,7 @@ from bench.datasets import busbra, heart, mfeat, padufes20
 from bench.encoders.features import FeatureExtractor
 from bench.method import Features
 from bench.scores.results import load_results
-from bench.scores.results import scores as score_frame
+from bench.scores.scoring import scores as score_frame
 from bench.shallow import LinearState, fit_logistic
 from bench.store import StudyFolder
 from tests.command_line import call

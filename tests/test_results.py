@@ -14,19 +14,9 @@ import pandas as pd
 import pytest
 
 from bench.errors import BadRequest, UnknownName
-from bench.scores.results import (
-    RunResult,
-    cases_scored,
-    constant_places,
-    layouts_of,
-    load_results,
-    rows_of,
-    runs_of,
-    score_grid,
-    scores,
-    summarise,
-    unreadable,
-)
+from bench.scores.results import RunResult, load_results, unreadable
+from bench.scores.rows import layouts_of, rows_of, runs_of
+from bench.scores.scoring import cases_scored, constant_places, score_grid, scores, summarise
 from bench.store import State, StudyFolder
 from tests.synthetic_runs import (
     ACC_0_AUC_0,

@@ -18,7 +18,10 @@ from bench.layout import Layout, LayoutColumn
 from bench.report import ReportOptions
 from bench.reporting.printing import tables_of
 from bench.scores.contest import Contest, Entrant, choose_test, outcome_of
-from bench.scores.results import METRICS, layouts_of, load_results, rows_of, score_grid
+from bench.scores.metrics import METRICS
+from bench.scores.results import load_results
+from bench.scores.rows import layouts_of, rows_of
+from bench.scores.scoring import score_grid
 from bench.scores.significance import Claim
 from bench.statistics import compare_methods, mcnemar, paired_delong, weighted_accuracy
 from bench.store import StudyFolder

@@ -12,7 +12,8 @@ from bench.errors import UnknownName
 from bench.report import ReportOptions
 from bench.reporting.printing import tables_of
 from bench.reports.subsets import PLUGIN
-from bench.scores.results import layouts_of, load_results
+from bench.scores.results import load_results
+from bench.scores.rows import layouts_of
 from bench.scores.significance import Claim
 from bench.spec import EncoderConfig, Recipe
 from bench.store import StudyFolder

@@ -16,7 +16,8 @@ from bench.layout import Layout, LayoutColumn
 from bench.report import ReportOptions, weights_of
 from bench.reporting.printing import metrics_of, tables_of
 from bench.scores.monotonicity import contains
-from bench.scores.results import layouts_of, load_results
+from bench.scores.results import load_results
+from bench.scores.rows import layouts_of
 from bench.store import StudyFolder
 from bench.tables import Cell, Row, RowGroup, Table, to_markdown
 from tests.command_line import call

@@ -15,7 +15,8 @@ import numpy as np
 from bench.errors import Damaged
 from bench.pages.chapter import Chapter
 from bench.reporting.summary import Finding
-from bench.scores.results import TUNED_RECIPE, RunResult, load_results
+from bench.scores.results import RunResult, load_results
+from bench.scores.rows import TUNED_RECIPE
 from bench.search.ledger import JOURNAL, is_killed
 from bench.store import StudyFolder
 from bench.tuning.importance import (

@@ -12,7 +12,8 @@ from bench.report import ReportOptions
 from bench.reporting.score_table import Contents
 from bench.reporting.summary import Finding
 from bench.scores import captions
-from bench.scores.results import Metric, RunResult, metric_named
+from bench.scores.metrics import Metric, metric_named
+from bench.scores.results import RunResult
 from bench.tables import DASH
 from bench.variants.ablation import ablations, show_ablation
 from bench.variants.records import Record, without_contained

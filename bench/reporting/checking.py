@@ -15,7 +15,8 @@ import numpy as np
 from bench.layout import Layout
 from bench.reporting.printing import Asked, layouts_with_runs
 from bench.scores.captions import SELECTION, repeat_name
-from bench.scores.results import RowRuns, RunResult, rows_of, runs_of
+from bench.scores.results import RunResult
+from bench.scores.rows import RowRuns, rows_of, runs_of
 from bench.spec import canonical_json, digest
 from bench.store import StudyFolder
 from bench.wording import counted, listed

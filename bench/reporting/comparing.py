@@ -12,16 +12,10 @@ from bench.layout import Layout
 from bench.reporting.printing import Asked, layouts_with_runs
 from bench.scores import captions
 from bench.scores.contest import Entrant, Target
-from bench.scores.results import (
-    Metric,
-    RowRuns,
-    RunResult,
-    differing_keys,
-    metric_named,
-    rows_of,
-    runs_of,
-    score_grid,
-)
+from bench.scores.metrics import Metric, metric_named
+from bench.scores.results import RunResult
+from bench.scores.rows import RowRuns, differing_keys, rows_of, runs_of
+from bench.scores.scoring import score_grid
 from bench.scores.significance import (
     BETTER,
     NO_EVIDENCE,

@@ -19,7 +19,9 @@ import numpy as np
 
 from bench.layout import LayoutColumn
 from bench.reporting.score_table import Contents, Part
-from bench.scores.results import Repeat, RowRuns, ScoreGrid
+from bench.scores.results import Repeat
+from bench.scores.rows import RowRuns
+from bench.scores.scoring import ScoreGrid
 from bench.scores.subgroups import Subgroup
 from bench.statistics import corrected_resampled_t
 

@@ -43,7 +43,7 @@ def metrics_of(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UnknownName: there is none of a name.
     """
-    from bench.scores.results import METRICS, metric_named
+    from bench.scores.metrics import METRICS, metric_named
 
     known = {name.lower(): name for name in METRICS}
     asked = [known.get(name.lower(), name) for name in names]
@@ -246,7 +246,7 @@ def _width(usual: int) -> int:
 
 def layouts_with_runs(asked: Asked, results: Sequence[RunResult]) -> list[Layout]:
     """List the tables to be shown: those asked for, or one per training if none is noted."""
-    from bench.scores.results import layouts_of, runs_of
+    from bench.scores.rows import layouts_of, runs_of
 
     wanted = merged(asked.layouts) if asked.layouts else layouts_of(results)
     return [layout for layout in wanted if runs_of(results, layout)]
@@ -315,7 +315,7 @@ def _with_column(
     layouts: Sequence[Layout], results: Sequence[RunResult], by: str
 ) -> Sequence[Layout]:
     """Leave out the datasets without this column, unless none has it: the report refuses those."""
-    from bench.scores.results import runs_of
+    from bench.scores.rows import runs_of
     from bench.scores.subgroups import known_columns
 
     if not by:

@@ -17,22 +17,11 @@ from bench.report import ReportOptions
 from bench.reporting.published import CAPTION, PrintedColumn, published_groups
 from bench.scores import captions, significance
 from bench.scores.contest import Entrant, Target
+from bench.scores.metrics import Metric, metric_named
 from bench.scores.monotonicity import pairs_sentence, violations_sentence
-from bench.scores.results import (
-    Metric,
-    Place,
-    Repeat,
-    RowRuns,
-    RunResult,
-    ScoreGrid,
-    Summary,
-    cases_scored,
-    common_cases,
-    metric_named,
-    rows_of,
-    runs_of,
-    score_grid,
-)
+from bench.scores.results import Repeat, RunResult
+from bench.scores.rows import RowRuns, rows_of, runs_of
+from bench.scores.scoring import Place, ScoreGrid, Summary, cases_scored, common_cases, score_grid
 from bench.scores.significance import Claim, Family, family_of
 from bench.scores.subgroups import Subgroup, subgroups_of
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table, mark_best

@@ -14,7 +14,7 @@ from bench.layout import LayoutColumn
 from bench.report import ReportOptions
 from bench.reporting.differences import INTERVALS, Difference, Rows
 from bench.reporting.score_table import Contents
-from bench.scores.results import Metric, metric_named
+from bench.scores.metrics import Metric, metric_named
 from bench.wording import listed
 
 CAUTION = (

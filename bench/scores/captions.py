@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.scores.results import Repeat, RowRuns, cases_scored, constant_places, metric_named
+from bench.scores.metrics import metric_named
+from bench.scores.results import Repeat
+from bench.scores.rows import RowRuns
+from bench.scores.scoring import cases_scored, constant_places
 from bench.spec import TEXT_MODELS, Augmentation
 from bench.wording import counted, listed
 

@@ -24,7 +24,10 @@ import numpy as np
 from bench.cache_folder import entry_path
 from bench.errors import BadRequest, unknown
 from bench.files import atomic_write
-from bench.scores.results import Metric, Place, Repeat, RowRuns, RunResult, ScoreGrid
+from bench.scores.metrics import Metric
+from bench.scores.results import Repeat, RunResult
+from bench.scores.rows import RowRuns
+from bench.scores.scoring import Place, ScoreGrid
 from bench.statistics import (
     WEIGHTED,
     compare_methods,

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.layout import LayoutColumn
-from bench.scores.results import Metric, RowRuns, RunResult, metric_named
+from bench.scores.metrics import Metric, metric_named
+from bench.scores.results import RunResult
+from bench.scores.rows import RowRuns
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from bench.scores.contest import (
     choose_test,
     outcome_of,
 )
-from bench.scores.results import Metric, Place
+from bench.scores.metrics import Metric
+from bench.scores.scoring import Place
 from bench.statistics import Attainability, adjust, attainability
 from bench.statistics.multiplicity import Correction, Test
 from bench.wording import counted

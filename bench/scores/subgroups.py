@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.errors import unknown
-from bench.scores.results import RowRuns, RunResult, cases_scored
+from bench.scores.results import RunResult
+from bench.scores.rows import RowRuns
+from bench.scores.scoring import cases_scored
 
 NAMELESS = ("", "nan", "None", "<NA>")  # how an absent value reads as text
 

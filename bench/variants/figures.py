@@ -15,7 +15,7 @@ import pandas as pd
 from bench.drawing import COLOURS, GREY, panels, score_label, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
-from bench.scores.results import Metric, metric_named
+from bench.scores.metrics import Metric, metric_named
 from bench.variants.tables import INTERVALS, Comparison, Estimate, Series, score_range
 
 if TYPE_CHECKING:

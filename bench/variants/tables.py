@@ -20,7 +20,10 @@ import numpy as np
 from bench.layout import Layout
 from bench.scores import captions
 from bench.scores.contest import Contest, Entrant, Outcome, choose_test, outcome_of
-from bench.scores.results import Metric, Place, Repeat, RowRuns, RunResult, metric_named, score_grid
+from bench.scores.metrics import Metric, metric_named
+from bench.scores.results import Repeat, RunResult
+from bench.scores.rows import RowRuns
+from bench.scores.scoring import Place, score_grid
 from bench.scores.significance import BETTER, WORSE
 from bench.statistics import adjust, corrected_resampled_t
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
