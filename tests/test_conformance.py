@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from bench.blocks import Head, PooledProjection
-from bench.conformance import METHOD_CHECKS, SHALLOW_CHECKS, _check, check_method
+from bench.conformance import check_method
+from bench.conformance.networks import METHOD_CHECKS
+from bench.conformance.shallow import SHALLOW_CHECKS
+from bench.conformance.suite import _check
 from bench.data import Task, Tokens
 from bench.method import Config, Method, Prediction, Progress, ShallowMethod
 from bench.registry import Registry

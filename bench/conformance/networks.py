@@ -1,17 +1,11 @@
-"""What every method must keep, written once: run over the registry by the tests and `bench test`.
-
-A method is built on small tasks of 1 to 4 modalities (pictures, tables, vectors; unequal token
-counts; unobserved attributes) and held to the promises of the bench, above all that content of an
-absent modality or attribute cannot change an output.
-"""
+"""The promises of a method that is trained by the engine."""
 
 # B batch, M modalities, T tokens, C token width, A attributes, K classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,107 +13,14 @@ import torch
 from torch import Tensor
 
 from bench.availability import subsets
-from bench.data import Task, Tokens, TokenSpec
-from bench.errors import BenchError
-from bench.method import EncodedPart, Features, Method, Plugin, Progress, ShallowMethod
-from bench.registry import Registry
+from bench.conformance.examples import MODALITIES, N_CASES, Cases, example_cases, example_task
+from bench.conformance.promises import TOLERANCE, Broken
+from bench.data import Task, Tokens
+from bench.method import EncodedPart, Method, Plugin, Progress
 
-N_CASES = 24
 N_STEPS = 60
-D_MODEL = 16
-TOLERANCE = 1e-5  # between a row alone and among others: absolute, and relative to the logit
 
 Planted = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One promise and whether it held."""
-
-    name: str
-    passed: bool
-    detail: str = ""
-
-
-class Broken(Exception):
-    """A promise that does not hold; its text says how."""
-
-
-# --- tasks and cases --------------------------------------------------------------------------
-
-PICTURE = TokenSpec("picture", "image", n_tokens=4, d_token=8, attribute=(-1,) * 4)
-SECOND = replace(PICTURE, name="second")
-VECTOR = TokenSpec("vector", "vector", n_tokens=1, d_token=6, attribute=(-1,))
-TABLE = TokenSpec(
-    "table",
-    "table",
-    n_tokens=5,
-    d_token=10,
-    attribute=tuple(range(5)),
-    attribute_names=("age", "sex", "site", "size", "grade"),
-    attribute_kinds=("numeric", "categorical", "categorical", "numeric", "numeric"),
-    n_codes=(4, 3, 5, 4, 4),
-)
-MODALITIES = {1: (TABLE,), 2: (PICTURE, TABLE), 3: (PICTURE, VECTOR, TABLE)} | {
-    4: (PICTURE, SECOND, VECTOR, TABLE)
-}
-
-
-def example_task(n_modalities: int, d_model: int = D_MODEL) -> Task:
-    """Build a task of 1 to 4 modalities with two classes."""
-    return Task(MODALITIES[n_modalities], ("no", "yes"), d_model)
-
-
-@dataclass(frozen=True, eq=False)
-class Cases:
-    """A batch as the engine hands it to a method."""
-
-    tokens: list[Tokens]
-    observed: Tensor  # (B, M) bool
-    label: Tensor  # (B,)
-
-    def rows(self, index: Tensor) -> Cases:
-        """Return these rows."""
-        tokens = [each.rows(index) for each in self.tokens]
-        return Cases(tokens, self.observed[index], self.label[index])
-
-    def restrict(self, available: Tensor) -> Cases:
-        """Return the cases with less."""
-        tokens = [each.restrict(available[:, m]) for m, each in enumerate(self.tokens)]
-        return Cases(tokens, available, self.label)
-
-
-def example_cases(task: Task, n_cases: int = N_CASES, *, gaps: bool = True) -> Cases:
-    """Draw cases whose every modality tells the label; with gaps at both levels."""
-    generator = torch.Generator().manual_seed(1)
-    label = torch.arange(n_cases) % task.n_classes
-    observed = torch.ones(n_cases, task.n_modalities, dtype=torch.bool)
-    if gaps:
-        observed = torch.rand(observed.shape, generator=generator) < 0.7
-        observed[~observed.any(1), 0] = True
-    tokens = [_example_tokens(spec, label, generator, gaps=gaps) for spec in task.modalities]
-    return Cases(tokens, torch.ones_like(observed), label).restrict(observed)
-
-
-def _example_tokens(
-    spec: TokenSpec, label: Tensor, generator: torch.Generator, *, gaps: bool
-) -> Tokens:
-    B, T, A = len(label), spec.n_tokens, spec.n_attributes
-    values = torch.randn(B, T, spec.d_token, generator=generator) + 1.5 * label[:, None, None]
-    sizes = torch.tensor(spec.n_codes or [1] * A).long()
-    codes = (torch.rand(B, A, generator=generator) * sizes).long()
-    numbers = torch.randn(B, A, generator=generator) + label[:, None]
-    valid = torch.ones(B, T, dtype=torch.bool)
-    if A and gaps:
-        seen = torch.rand(B, A, generator=generator) < 0.8
-        seen[~seen.any(1), 0] = True
-        codes, numbers = codes.masked_fill(~seen, -1), numbers.masked_fill(~seen, float("nan"))
-        valid = seen[:, list(spec.attribute)]
-        values = values.masked_fill(~valid[..., None], 0.0)
-    return Tokens(values, valid, torch.tensor(spec.attribute), codes, numbers)
-
-
-# --- methods trained by the engine ------------------------------------------------------------
 
 
 def build(plugin: type[Method], task: Task, **changes: Any) -> Method:
@@ -403,149 +304,3 @@ METHOD_CHECKS = (
     constant_and_missing_columns_stay_finite,
     empty_pattern_is_refused,
 )
-
-
-# --- methods fitted with scikit-learn ---------------------------------------------------------
-
-
-def example_features(n_modalities: int, *, gaps: bool = True) -> tuple[Features, np.ndarray]:
-    """Draw features of 1 to 4 modalities, the last a table with unobserved attributes."""
-    draw = np.random.default_rng(0)
-    label = np.arange(80) % 2
-    available = np.ones((80, n_modalities), bool)
-    if gaps:
-        available = draw.random((80, n_modalities)) < 0.7
-        available[~available.any(1), 0] = True
-    seen = (draw.random((80, 4)) < 0.8) | (not gaps)
-    seen[~seen.any(1), 0] = True
-    seen &= available[:, -1:]
-    values = []
-    for m in range(n_modalities):
-        x = draw.normal(size=(80, 4)) + 1.5 * label[:, None]
-        there = seen if m == n_modalities - 1 else available[:, m, None]
-        values.append(np.where(there, x, np.nan))
-    columns = [np.full(4, -1)] * (n_modalities - 1) + [np.arange(4)]
-    return Features(tuple(values), available, {n_modalities - 1: seen}, tuple(columns)), label
-
-
-def _fitted(plugin: type[ShallowMethod], n_modalities: int) -> tuple[ShallowMethod, Features]:
-    features, label = example_features(n_modalities)
-    method = plugin(2, plugin.config_class())
-    method.fit(features, label, np.ones(len(label)))
-    return method, features
-
-
-def keep_features(features: Features, subset: Sequence[int]) -> Features:
-    """Blank all modalities outside a subset."""
-    kept = np.isin(np.arange(len(features.values)), subset)
-    return Features(
-        tuple(np.where(kept[m], x, np.nan) for m, x in enumerate(features.values)),
-        features.available & kept,
-        {m: seen & kept[m] for m, seen in features.attributes.items()},
-        features.column_attribute,
-    )
-
-
-def gives_probabilities_for_every_subset(plugin: type[ShallowMethod]) -> str:
-    """Give probabilities that sum to one for every subset, and for one case alone."""
-    for n_modalities in MODALITIES:
-        method, _ = _fitted(plugin, n_modalities)
-        complete, _ = example_features(n_modalities, gaps=False)
-        for subset in subsets(n_modalities):
-            for rows in (np.arange(80), np.array([3])):
-                proba = method.predict_proba(keep_features(complete.rows(rows), subset))
-                if proba.shape != (len(rows), 2) or not np.allclose(proba.sum(1), 1):
-                    raise Broken(f"subset {subset} of {n_modalities}: {proba[:2]}")
-    return ""
-
-
-def rows_do_not_depend_on_each_other(plugin: type[ShallowMethod]) -> str:
-    """Predict a row alike alone and among others."""
-    method, features = _fitted(plugin, 3)
-    together = method.predict_proba(features)
-    alone = [method.predict_proba(features.rows(np.array([row]))) for row in range(80)]
-    if not np.allclose(together, np.concatenate(alone), atol=TOLERANCE):
-        raise Broken("a row's probabilities depend on its batch")
-    return ""
-
-
-def absent_features_have_no_influence(plugin: type[ShallowMethod]) -> str:
-    """Give equal probabilities whatever stands in absent modalities and attributes."""
-    for n_modalities in MODALITIES:
-        method, features = _fitted(plugin, n_modalities)
-        expected = method.predict_proba(features)
-        noise = np.random.default_rng(5)
-        values = tuple(
-            np.where(np.isnan(x), 100 * noise.normal(size=x.shape), x) for x in features.values
-        )
-        if not np.array_equal(method.predict_proba(replace(features, values=values)), expected):
-            raise Broken(f"{n_modalities} modalities: noise in what is absent changes the result")
-    return "noise"
-
-
-def arrays_restore_the_method(plugin: type[ShallowMethod]) -> str:
-    """Predict alike after a round trip through plain arrays."""
-    method, features = _fitted(plugin, 3)
-    other = plugin(2, plugin.config_class())
-    other.load(method.state())
-    if not np.array_equal(other.predict_proba(features), method.predict_proba(features)):
-        raise Broken("the probabilities differ after loading")
-    return ""
-
-
-def constant_columns_stay_finite(plugin: type[ShallowMethod]) -> str:
-    """Fit finitely when a column is constant and another absent from all cases."""
-    features, label = example_features(3)
-    first = features.values[0].copy()
-    first[:, 0], first[:, 1] = 1.0, np.nan
-    features = replace(features, values=(first, *features.values[1:]))
-    method = plugin(2, plugin.config_class())
-    method.fit(features, label, np.ones(len(label)))
-    if not np.isfinite(method.predict_proba(features)).all():
-        raise Broken("a constant or empty column gives NaN")
-    return ""
-
-
-SHALLOW_CHECKS = (
-    gives_probabilities_for_every_subset,
-    rows_do_not_depend_on_each_other,
-    absent_features_have_no_influence,
-    arrays_restore_the_method,
-    constant_columns_stay_finite,
-)
-
-
-# --- the suite --------------------------------------------------------------------------------
-
-
-def check_method(plugin: type[Plugin]) -> list[Check]:
-    """Hold one method to every promise."""
-    checks: Sequence[Any] = METHOD_CHECKS if issubclass(plugin, Method) else SHALLOW_CHECKS
-    return [_check(check, plugin) for check in checks]
-
-
-def _check(check: Callable[[Any], str], plugin: type[Plugin]) -> Check:
-    name = check.__name__.replace("_", " ")
-    try:
-        return Check(name, True, check(plugin))
-    except Broken as broken:
-        return Check(name, False, str(broken))
-    except Exception as error:
-        return Check(name, False, f"{type(error).__name__}: {error}")
-
-
-def run_suite(name: str, include: Sequence[Path], *, override: bool) -> int:
-    """Check one plugin by name or file and print a line for each promise; 1 if one is broken."""
-    path = Path(name)
-    if path.suffix == ".py":
-        if not path.is_file():
-            raise BenchError(f"no plugin file is at {name!r}; give a method's name or a path")
-        include, name = [*include, path], path.stem.replace("_", "-")
-    plugin = Registry(include, override=override).load("method", name)
-    checks = check_method(plugin)
-    for check in checks:
-        detail = f" ({check.detail})" if check.detail else ""
-        print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}{detail}")
-    n_failed = sum(not check.passed for check in checks)
-    print(f"{name}: {len(checks) - n_failed} of {len(checks)} promises kept")
-    return 1 if n_failed else 0
