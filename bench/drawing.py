@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.reporting.score_table import Contents
+from bench.reporting.contents import Contents
 from bench.scores.metrics import metric_named
 from bench.scores.results import RunResult
 

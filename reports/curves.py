@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.layout import Layout
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
-from bench.reporting.score_table import Contents, Part
+from bench.reporting.contents import Contents, Part
 from bench.scores.metrics import metric_named
 from bench.scores.results import RunResult
 from bench.scores.subgroups import Subgroup

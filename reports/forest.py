@@ -23,8 +23,8 @@ from bench.drawing import (
     without_stragglers,
 )
 from bench.report import Drawing
+from bench.reporting.contents import Contents
 from bench.reporting.differences import INTERVALS, Rows
-from bench.reporting.score_table import Contents
 from bench.scores.metrics import Metric, metric_named
 from bench.wording import counted
 

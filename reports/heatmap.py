@@ -16,8 +16,8 @@ import numpy as np
 from bench.drawing import LayoutFigure, file_name, score_label, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
+from bench.reporting.contents import AVERAGE, Contents
 from bench.reporting.differences import Rows
-from bench.reporting.score_table import AVERAGE, Contents
 from bench.scores.metrics import Metric, metric_named
 from bench.wording import counted, listed
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from bench.drawing import BLUE, ORANGE, LayoutFigure, file_name, panels, title
 from bench.report import Drawing
+from bench.reporting.contents import Contents
 from bench.reporting.differences import Rows
-from bench.reporting.score_table import Contents
 from bench.scores.metrics import Metric, metric_named
 from bench.scores.monotonicity import compared, is_violation
 

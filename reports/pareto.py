@@ -24,9 +24,9 @@ from bench.drawing import (
     without_stragglers,
 )
 from bench.report import Drawing
+from bench.reporting.contents import Contents
 from bench.reporting.costs import costs_of
 from bench.reporting.differences import Rows
-from bench.reporting.score_table import Contents
 from bench.scores.metrics import Metric, metric_named
 from bench.scores.results import RunResult
 from bench.wording import listed

@@ -19,8 +19,8 @@ from bench.drawing import BLUE, GREEN, ORANGE, LayoutFigure, file_name, legend_b
 from bench.layout import LayoutColumn
 from bench.metrics import N_BINS, ece
 from bench.report import Drawing
+from bench.reporting.contents import Contents
 from bench.reporting.differences import Rows
-from bench.reporting.score_table import Contents
 from bench.scores.rows import RowRuns
 
 if TYPE_CHECKING:

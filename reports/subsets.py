@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from bench.layout import Layout
 from bench.report import DEFAULTS, Report, ReportOptions
-from bench.reporting.score_table import Contents, score_table
+from bench.reporting.contents import Contents
+from bench.reporting.score_table import score_table
 from bench.scores import captions
 from bench.scores.results import RunResult
 from bench.tables import Table

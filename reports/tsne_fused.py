@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from bench import planes
 from bench.drawing import LayoutFigure, file_name, legend_beside, panels, title
 from bench.report import Drawing
-from bench.reporting.score_table import Contents
+from bench.reporting.contents import Contents
 from bench.runs.representations import LEAST_CASES, embed, is_constant
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ FLOORS = [
     "spec layout pictures volumes data metrics statistics simulation",
     "blocks layers method attribute_fusion shallow protocol dataset workbooks splits patterns "
     "sources files store cache_folder executor",
-    "clauses encoders free_text manifest request registry leakscan conformance",
+    "encoders free_text manifest request registry leakscan conformance",
     "methods datasets protocols",
     "training scores runs report tables search figures",
     "reporting drawing planes answers plugins",
@@ -38,7 +38,7 @@ PLACES = {
 TORCH = (
     "blocks layers method attribute_fusion shallow encoders methods conformance training "
     "runs.material runs.deep runs.shallow runs.frames runs.representing runs.peak_memory "
-    "runs.runner complexity studies.planning predicting"
+    "runs.runner complexity studies.planning predicting free_text.instruction"
 )
 
 

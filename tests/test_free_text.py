@@ -14,16 +14,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils import logging
 
-from bench.clauses import is_negated
-from bench.encoders.instruction import UNMENTIONED, InstructionSelector
 from bench.errors import BadConfig, BadData, BadRequest
-from bench.free_text import (
-    Rules,
-    attributes_of,
-    checked_rules,
-    with_corrections,
-    write_attributes,
-)
+from bench.free_text import Rules, attributes_of, checked_rules, with_corrections, write_attributes
+from bench.free_text.clauses import is_negated
+from bench.free_text.instruction import UNMENTIONED, InstructionSelector
 from bench.manifest.attribute_tables import write_tables
 from tests.command_line import call
 from tests.own_data import load

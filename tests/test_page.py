@@ -20,8 +20,8 @@ from bench.pages.facts import cost_table
 from bench.pages.page import write_report
 from bench.registry import Registry
 from bench.report import ReportOptions
+from bench.reporting.contents import Contents
 from bench.reporting.differences import Rows
-from bench.reporting.score_table import Contents
 from bench.reporting.summary import finding
 from bench.scores.results import load_results
 from bench.store import StudyFolder

@@ -17,8 +17,9 @@ from bench.errors import BadRequest, UnknownName
 from bench.layout import Layout, LayoutColumn
 from bench.report import ReportOptions
 from bench.reporting.printing import tables_of
-from bench.scores.contest import Contest, Entrant, choose_test, outcome_of
+from bench.scores.contest import Contest, Entrant, choose_test
 from bench.scores.metrics import METRICS
+from bench.scores.outcomes import outcome_of
 from bench.scores.results import load_results
 from bench.scores.rows import layouts_of, rows_of
 from bench.scores.scoring import score_grid

@@ -10,7 +10,7 @@ from bench.reporting.summary import Finding
 from bench.tables import Table
 
 if TYPE_CHECKING:
-    from bench.reporting.score_table import Contents
+    from bench.reporting.contents import Contents
     from bench.scores.results import RunResult
 
 

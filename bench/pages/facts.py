@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import tables
 from bench.report import ReportOptions
-from bench.reporting.score_table import Contents
+from bench.reporting.contents import Contents
 from bench.scores import captions
 from bench.tables import Cell, Column, Row, RowGroup, Table
 from bench.wording import counted, listed

@@ -25,8 +25,8 @@ from bench.plugins.citations import read_cite_lines
 from bench.registry import Registry
 from bench.report import DEFAULTS, Drawing, Figure, ReportOptions
 from bench.reporting.checking import standing
+from bench.reporting.contents import Contents
 from bench.reporting.printing import Asked, layouts_with_runs, leaks_of, tables_of
-from bench.reporting.score_table import Contents
 from bench.reporting.summary import CAUTION, Finding, finding
 from bench.scores import captions
 from bench.store import StudyFolder

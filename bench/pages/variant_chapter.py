@@ -9,17 +9,17 @@ from itertools import chain
 
 from bench.pages.chapter import Chapter
 from bench.report import ReportOptions
-from bench.reporting.score_table import Contents
+from bench.reporting.contents import Contents
 from bench.reporting.summary import Finding
 from bench.scores import captions
 from bench.scores.metrics import Metric, metric_named
 from bench.scores.results import RunResult
 from bench.tables import DASH
 from bench.variants.ablation import ablations, show_ablation
+from bench.variants.model import Stage, relabelled
 from bench.variants.records import Record, without_contained
 from bench.variants.sensitivity import comparisons, show_sweep
 from bench.variants.tables import TESTS, Comparison, Series, star
-from bench.variants.variants import Stage, relabelled
 from bench.wording import listed
 
 METRIC = "AUC"  # that the summary speaks of, as the figures do

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from bench.layout import LayoutColumn
-from bench.reporting.score_table import Contents, Part
+from bench.reporting.contents import Contents, Part
 from bench.scores.results import Repeat
 from bench.scores.rows import RowRuns
 from bench.scores.scoring import ScoreGrid

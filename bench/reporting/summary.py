@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from bench.layout import LayoutColumn
 from bench.report import ReportOptions
+from bench.reporting.contents import Contents
 from bench.reporting.differences import INTERVALS, Difference, Rows
-from bench.reporting.score_table import Contents
 from bench.scores.metrics import Metric, metric_named
 from bench.wording import listed
 

@@ -25,9 +25,9 @@ from bench.scores.contest import (
     Outcome,
     Target,
     choose_test,
-    outcome_of,
 )
 from bench.scores.metrics import Metric
+from bench.scores.outcomes import outcome_of
 from bench.scores.scoring import Place
 from bench.statistics import Attainability, adjust, attainability
 from bench.statistics.multiplicity import Correction, Test

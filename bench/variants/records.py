@@ -13,7 +13,7 @@ from typing import Any, Literal
 from bench.layout import Layout
 from bench.spec import digest
 from bench.store import StudyFolder
-from bench.variants.variants import Done, Parameter, Stage, Variant
+from bench.variants.model import Done, Parameter, Stage, Variant
 
 Kind = Literal["ablation", "alone", "sequential", "grid"]
 PREFIX = "variants-"  # of the files

@@ -21,9 +21,10 @@ from bench.request import Request
 from bench.spec import Recipe
 from bench.studies.session import PLAIN, Manner
 from bench.tables import Table
+from bench.variants.model import Done, Parameter, Stage, Variant
 from bench.variants.records import Record
 from bench.variants.tables import Comparison, Series, comparison_table
-from bench.variants.variants import Done, Parameter, Shown, Stage, Variant, Workbench, stem
+from bench.variants.workbench import Shown, Workbench, stem
 
 if TYPE_CHECKING:
     from bench.method import Plugin

@@ -19,8 +19,9 @@ import numpy as np
 
 from bench.layout import Layout
 from bench.scores import captions
-from bench.scores.contest import Contest, Entrant, Outcome, choose_test, outcome_of
+from bench.scores.contest import Contest, Entrant, Outcome, choose_test
 from bench.scores.metrics import Metric, metric_named
+from bench.scores.outcomes import outcome_of
 from bench.scores.results import Repeat, RunResult
 from bench.scores.rows import RowRuns
 from bench.scores.scoring import Place, score_grid

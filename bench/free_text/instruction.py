@@ -28,7 +28,7 @@ from bench.sources import own_hash
 from bench.spec import digest
 
 if TYPE_CHECKING:
-    from bench.free_text import AttributeRules, Rules
+    from bench.free_text.rules import AttributeRules, Rules
 
 UNMENTIONED = "not mentioned"
 QUESTION = "What does the report say of: {name}?"
