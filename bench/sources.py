@@ -20,6 +20,7 @@ from bench.plugin_file import FOLDERS
 PACKAGE = Path(__file__).parent
 ENGINE_FILES = (
     "training/engine.py",
+    "training/stage.py",
     "training/batches.py",
     "training/optimiser.py",
     "training/inference.py",

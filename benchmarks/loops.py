@@ -20,8 +20,9 @@ from bench.encoders import Inputs
 from bench.method import Progress, Stage
 from bench.spec import Recipe
 from bench.training.batches import split_batches
-from bench.training.engine import Training, epochs_of, fit, rows_of
+from bench.training.engine import fit
 from bench.training.inference import Model, Part
+from bench.training.stage import Training, epochs_of, rows_of
 from benchmarks.arena import Arena
 from benchmarks.turns import CPU
 

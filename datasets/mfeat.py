@@ -21,13 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data import Dataset, Modality
-from bench.dataset import (
-    DatasetPlugin,
-    find_layout,
-    fingerprint_files,
-    read_arrays,
-    read_matrix,
-)
+from bench.dataset import DatasetPlugin, find_layout, fingerprint_files, read_arrays, read_matrix
 from bench.errors import BadData
 from bench.spec import Frozen
 

@@ -49,15 +49,7 @@ from bench.layers.classifiers import branch
 from bench.layers.late_fusion import best_share, best_weights, fuse
 from bench.layers.one_hot import ReportCode
 from bench.layers.support_vector import SupportVectorMachine
-from bench.method import (
-    Capabilities,
-    Config,
-    EncodedPart,
-    Method,
-    Prediction,
-    Progress,
-    Reference,
-)
+from bench.method import Capabilities, Config, EncodedPart, Method, Prediction, Progress, Reference
 
 if TYPE_CHECKING:
     import optuna

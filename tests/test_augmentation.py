@@ -24,8 +24,9 @@ from bench.encoders.inputs import ModalityInput
 from bench.method import Config, Stage
 from bench.spec import Augmentation, EncoderConfig
 from bench.store import StudyFolder
-from bench.training.engine import Training, fit
+from bench.training.engine import fit
 from bench.training.inference import Model, Part
+from bench.training.stage import Training
 from bench.volumes import VolumeArray
 from benchmarks.arena import some_weights
 from tests.command_line import call, included, write_toy_release

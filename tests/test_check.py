@@ -13,14 +13,7 @@ from bench.reporting.checking import check, lines_of, standing
 from bench.spec import EncoderConfig, Recipe
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call
-from tests.synthetic_runs import (
-    ACC_50_AUC_75,
-    ACC_100_AUC_100,
-    binary,
-    failed,
-    finished,
-    skipped,
-)
+from tests.synthetic_runs import ACC_50_AUC_75, ACC_100_AUC_100, binary, failed, finished, skipped
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from bench.method import Config, EncodedPart, ParameterGroup, Prediction, Progre
 from bench.methods.concat import Concat, ConcatConfig
 from bench.training import inference
 from bench.training.batches import split_batches
-from bench.training.engine import NonFiniteLoss, epochs_of, lr_factor
 from bench.training.inference import Ask, Member, Scored, predict, selection_score
+from bench.training.stage import NonFiniteLoss, epochs_of, lr_factor
 from tests.toy_training import N_CASES, TRAIN, VALID, Toy, builder, dataset, part, recipe, train
 
 

@@ -21,17 +21,7 @@ from bench.availability import random_subset, subset_name, subsets
 from bench.seeds import seed_for
 from bench.spec import RunSpec, canonical_json, digest
 from bench.store import RunFolder, StudyFolder
-from bench.tables import (
-    Cell,
-    Column,
-    Row,
-    RowGroup,
-    Table,
-    to_csv,
-    to_html,
-    to_latex,
-    to_markdown,
-)
+from bench.tables import Cell, Column, Row, RowGroup, Table, to_csv, to_html, to_latex, to_markdown
 from bench.tables.csv import FIELDS, FORMULA
 from bench.tables.latex import ESCAPES
 from tests.test_store import frame, spec

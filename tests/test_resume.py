@@ -23,7 +23,7 @@ from bench.runs.material import Context, Hooks
 from bench.runs.runner import execute
 from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
 from bench.studies.planning import plan
-from bench.training.engine import NonFiniteLoss, Training, fit
+from bench.training.engine import fit
 from bench.training.resume import (
     Checkpoints,
     Preempted,
@@ -32,6 +32,7 @@ from bench.training.resume import (
     is_asked_to_stop,
     stopping_on,
 )
+from bench.training.stage import NonFiniteLoss, Training
 from bench.training.tensor_files import load_tensors, save_tensors
 from tests.command_line import PLUGINS, call
 from tests.test_store import spec

@@ -22,11 +22,7 @@ from bench.data import Attribute, Availability, Dataset, Modality, PictureArray
 from bench.encoders import Encoders, Preprocessor, fit_preprocessor, preprocessing
 from bench.encoders.hub import checksum
 from bench.encoders.language import LanguageModel, sentence_features
-from bench.encoders.preprocessing import (
-    CategoricalStatistics,
-    NumericStatistics,
-    TableStatistics,
-)
+from bench.encoders.preprocessing import CategoricalStatistics, NumericStatistics, TableStatistics
 from bench.encoders.text import TextEncoder, in_digits, sentences_of
 from bench.errors import BadConfig
 from bench.method import Progress

@@ -16,8 +16,9 @@ from bench.data import Attribute, Dataset, Modality, Tokens
 from bench.encoders import Encoders, fit_preprocessor
 from bench.method import Config, Method, Prediction, Progress, Stage
 from bench.spec import EncoderConfig, Recipe
-from bench.training.engine import Training, fit
+from bench.training.engine import fit
 from bench.training.inference import Model, Part
+from bench.training.stage import Training
 
 N_CASES = 40
 TRAIN, VALID = np.arange(24), np.arange(24, N_CASES)

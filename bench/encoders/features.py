@@ -21,11 +21,7 @@ from torch.nn.functional import adaptive_avg_pool3d, interpolate
 
 from bench.data import Availability, Dataset
 from bench.encoders.inputs import ModalityInput
-from bench.encoders.preprocessing import (
-    Preprocessor,
-    TableStatistics,
-    fit_preprocessor,
-)
+from bench.encoders.preprocessing import Preprocessor, TableStatistics, fit_preprocessor
 from bench.method import Features
 
 SIDE = 32  # pixels of the grey copy

@@ -25,11 +25,7 @@ from torch.nn import functional as F
 from bench.data import Attribute
 from bench.encoders.inputs import ModalityInput
 from bench.encoders.language import sentence_features
-from bench.encoders.preprocessing import (
-    AttributeStatistics,
-    NumericStatistics,
-    TableStatistics,
-)
+from bench.encoders.preprocessing import AttributeStatistics, NumericStatistics, TableStatistics
 from bench.spec import EncoderConfig
 
 UNSEEN = "other"  # what is written for a category that training never saw

@@ -14,13 +14,7 @@ from bench.data import Attribute, Dataset, Modality
 from bench.dataset import MissingFiles
 from bench.errors import BadData, unknown
 from bench.manifest import columns
-from bench.manifest.files import (
-    CasePictures,
-    CaseVolumes,
-    case_files,
-    fingerprint,
-    path_inside,
-)
+from bench.manifest.files import CasePictures, CaseVolumes, case_files, fingerprint, path_inside
 from bench.manifest.reading import ManifestFile
 from bench.manifest.reports import report, report_vectors
 from bench.manifest.schema import (

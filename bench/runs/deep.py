@@ -19,9 +19,10 @@ from bench.method import Method, Stage
 from bench.runs.material import Context, Hooks, Material, Test
 from bench.seeds import seed_for
 from bench.store import RunFolder
-from bench.training.engine import Training, fit
+from bench.training.engine import fit
 from bench.training.inference import Ask, Member, Model, Part, Scored, predict, validation_facts
 from bench.training.resume import Checkpoints
+from bench.training.stage import Training
 from bench.training.tensor_files import load_tensors, save_tensors
 
 

@@ -15,12 +15,7 @@ import numpy as np
 from bench.cache_folder import entry_path
 from bench.errors import BadRequest
 from bench.files import atomic_write
-from bench.statistics import (
-    WEIGHTED,
-    compare_methods,
-    resample_cases,
-    two_level_bootstrap,
-)
+from bench.statistics import WEIGHTED, compare_methods, resample_cases, two_level_bootstrap
 
 WEIGHTED_NAMES = {"BACC": "balanced ACC", "F1": "macro F1"}  # where they differ from ours
 N_RESAMPLES = 10_000

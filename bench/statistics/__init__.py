@@ -21,12 +21,7 @@ from bench.statistics.estimates import (
     mean_estimates,
     paired_delong,
 )
-from bench.statistics.multiplicity import (
-    Attainability,
-    adjust,
-    attainability,
-    smallest_p,
-)
+from bench.statistics.multiplicity import Attainability, adjust, attainability, smallest_p
 from bench.statistics.obuchowski_rockette import (
     ObuchowskiRockette,
     compare_methods,

@@ -24,12 +24,7 @@ from bench.statistics.estimates import (
     p_without_variance,
 )
 from bench.statistics.tails import t_quantile, two_sided_t
-from bench.statistics.weighted import (
-    WeightedMetric,
-    scored_cases,
-    weighted_accuracy,
-    weighted_auc,
-)
+from bench.statistics.weighted import WeightedMetric, scored_cases, weighted_accuracy, weighted_auc
 
 
 @dataclass(frozen=True)

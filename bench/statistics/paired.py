@@ -15,12 +15,7 @@ from typing import Literal
 import numpy as np
 
 from bench.statistics.estimates import EQUAL, p_without_variance
-from bench.statistics.tails import (
-    t_quantile,
-    two_sided_t,
-    upper_chi2,
-    upper_normal,
-)
+from bench.statistics.tails import t_quantile, two_sided_t, upper_chi2, upper_normal
 
 Alternative = Literal["two-sided", "greater", "less"]
 Zeros = Literal["wilcox", "pratt", "zsplit"]
