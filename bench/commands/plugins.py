@@ -55,7 +55,8 @@ def check_plugin(name: str, include: tuple[Path, ...], override: bool) -> int:
 def new(kind: str, name: str, folder: Path | None) -> int:
     """Write a first version: `bench new method NAME`, or `bench new dataset FOLDER` of your data.
 
-    Of a folder with a table, pictures and volumes a YAML file is proposed; nothing is overwritten.
+    Of a folder with a table, pictures and volumes a YAML file is proposed; of one with a sub-folder
+    per class a table as well. Nothing is overwritten.
     """
     if kind == "dataset":
         from bench.manifest.proposal import new_dataset

@@ -17,6 +17,7 @@ from bench.volumes import NIFTI, NUMPY
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_SOURCES = 8  # kinds of files
 MIN_SHARE = 0.1  # of the cases that a kind of file must belong to
 PIECE = re.compile(r"[^_\-. ]+")
 ENDING = re.compile(r"(\.nii)?\.[^.]*$", re.IGNORECASE)
@@ -33,12 +34,40 @@ class Files:
     cases: frozenset[str] = frozenset()  # that have one, where it is found by their names
 
 
+@dataclass(frozen=True)
+class Found:
+    """What was found in a folder."""
+
+    folder: Path
+    table: Path
+    others: tuple[Path, ...]  # tables that were left aside
+    encoding: str  # empty: UTF-8
+    delimiter: str
+    absent: tuple[str, ...]
+    no_classes: tuple[str, ...]  # cells of the label
+    columns: tuple[Column, ...]
+    files: tuple[Files, ...]
+    n_cases: int
+    made: bool = False  # the table, from the names of folders
+    outside: bool = False  # the files lie elsewhere than the table
+
+    @property
+    def apart(self) -> bool:
+        """Several kinds of files, and no case has two of them: one in several places?"""
+        cases = [case for each in self.files for case in each.cases]
+        return len(self.files) > 1 and 0 < len(cases) == len(set(cases))
+
+    def named(self, *roles: str) -> list[Column]:
+        """Return the columns of these roles."""
+        return [each for each in self.columns if each.role in roles]
+
+
 def with_stems(column: Column, cells: pd.Series, files: Sequence[Path]) -> Column:
     """Take words that are all names of pictures or volumes, without their endings, for paths."""
     if column.role not in ("ignored", "categorical"):
         return column
     paths = _by_stem(cells, files)
-    alike = {(kind_of(path), path.parent, _ending(path)) for path in paths.values()}
+    alike = {(kind_of(path), path.parent, ending_of(path)) for path in paths.values()}
     if len(paths) < max(2, cells.nunique()) or len(alike) > 1:
         return column
     return replace(column, role=alike.pop()[0], note="")
@@ -48,14 +77,14 @@ def _by_stem(cells: pd.Series, files: Sequence[Path]) -> dict[str, Path]:
     """Return the picture or volume that each cell names without its ending."""
     words = set(cells.dropna())
     stems = {
-        composed(path.name).removesuffix(_ending(path)): path
+        composed(path.name).removesuffix(ending_of(path)): path
         for path in files
         if kind_of(path) != "ignored"
     }
     return {word: stems[word] for word in words & stems.keys()}
 
 
-def _ending(path: Path) -> str:
+def ending_of(path: Path) -> str:
     """Return the end of a file's name: `.png`, `.nii.gz`."""
     found = ENDING.search(path.name)
     return found[0] if found else ""
@@ -70,7 +99,7 @@ def files_of_column(
     present = cells.dropna()
     first = str(present.iloc[0])
     stems = _by_stem(present, files)
-    ending = _ending(stems[first]) if first in stems else ""
+    ending = ending_of(stems[first]) if first in stems else ""
     last = f"{first}{ending}"
     found = next((path for path in files if _named(path).endswith(f"/{last}")), folder / last)
     prefix = _named(found.relative_to(folder)).removesuffix(last)
@@ -115,14 +144,14 @@ def _template(path: str, cases: set[str]) -> tuple[str, str]:
 
     Both are empty where the path holds none.
     """
-    marked = [_marked(part, cases) for part in path.split("/")]
+    marked = [mark_case(part, cases) for part in path.split("/")]
     case = next((each for _, each in reversed(marked) if each), "")
     if not case or "{" in path or "}" in path:
         return "", ""
     return "/".join(part for part, _ in marked), case
 
 
-def _marked(part: str, cases: set[str]) -> tuple[str, str]:
+def mark_case(part: str, cases: set[str]) -> tuple[str, str]:
     """Put {case} for the longest run of words of a file's or folder's name that is a case."""
     words = [(found.start(), found.end()) for found in PIECE.finditer(part)]
     runs = [

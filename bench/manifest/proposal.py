@@ -8,7 +8,6 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +15,16 @@ from typing import TYPE_CHECKING
 from bench.csv_records import DELIMITERS
 from bench.dataset import read_table
 from bench.errors import BadData, BadRequest
+from bench.manifest.class_folders import ASKED, cases_of, found_in, table_of
 from bench.manifest.inspection import Column, absent_words, inspect, no_classes
-from bench.manifest.matching import Files, files_by_case, files_of_column, with_stems
+from bench.manifest.matching import (
+    MAX_SOURCES,
+    Files,
+    Found,
+    files_by_case,
+    files_of_column,
+    with_stems,
+)
 from bench.manifest.schema import NAME
 from bench.manifest.spreadsheet import manner_of
 from bench.volumes import NUMPY
@@ -28,50 +35,24 @@ if TYPE_CHECKING:
 
 TABLES = (".csv", ".tsv", ".xlsx")
 MAX_FILES = 200_000  # looked at
-MAX_SOURCES = 8
 MANY = 50  # different cells of a column; more say no more
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_/.]*([ -][A-Za-z0-9_/.]+)*")
 NO_COLUMN = "?"
 SIDE = 224
 
 
-@dataclass(frozen=True)
-class Found:
-    """What was found in a folder."""
-
-    folder: Path
-    table: Path
-    others: tuple[Path, ...]  # tables that were left aside
-    encoding: str  # empty: UTF-8
-    delimiter: str
-    absent: tuple[str, ...]
-    no_classes: tuple[str, ...]  # cells of the label
-    columns: tuple[Column, ...]
-    files: tuple[Files, ...]
-    n_cases: int
-
-    @property
-    def apart(self) -> bool:
-        """Several kinds of files, and no case has two of them: one in several places?"""
-        cases = [case for each in self.files for case in each.cases]
-        return len(self.files) > 1 and 0 < len(cases) == len(set(cases))
-
-    def named(self, *roles: str) -> list[Column]:
-        """Return the columns of these roles."""
-        return [each for each in self.columns if each.role in roles]
-
-
 def new_dataset(folder: Path, out: Path | None, taken: Sequence[str]) -> Path:
     """Write a manifest that describes a folder as well as can be guessed; return its path.
 
     Args:
-        folder: with a CSV or XLSX table, and perhaps pictures and volumes.
+        folder: with a CSV or XLSX table, and perhaps pictures and volumes; or with sub-folders of
+            pictures or volumes that tell their classes, of which a table is then written as well.
         out: where to write; None: into the folder itself.
         taken: names of datasets that there are.
 
     Raises:
-        BadRequest: there is no such folder, or the manifest is there already.
-        BadData: there is no table, or none that can be read.
+        BadRequest: there is no such folder, or the manifest or its table is there already.
+        BadData: there is no table nor folders that tell the classes, or none that can be read.
     """
     if not folder.is_dir():
         raise BadRequest(f"no folder is at {str(folder)!r}; name the folder of your data")
@@ -79,32 +60,66 @@ def new_dataset(folder: Path, out: Path | None, taken: Sequence[str]) -> Path:
     name = name if NAME.fullmatch(name) else "own-data"
     name = f"{name}-own" if name in taken else name
     path = (out or folder) / f"{name}.yaml"
-    text = "\n".join(_lines(look_at(folder), name)) + "\n"
+    files, texts = _walk(folder), {}
+    if any(each.suffix.lower() in TABLES for each in files):
+        found = look_at(folder, files)
+    else:
+        found, table = _made(folder, files, path)
+        texts[found.table] = table
+    texts[path] = "\n".join(_lines(found, name)) + "\n"
+    _write(texts)
+    return path
+
+
+def _made(folder: Path, files: Sequence[Path], manifest: Path) -> tuple[Found, str]:
+    """Make a table of folders that tell the classes; return what is in it, and its text.
+
+    Raises:
+        BadData: the folders do not tell the classes, or hold more files than are looked at.
+    """
+    if len(files) == MAX_FILES:
+        raise BadData(
+            f"{folder}: no table is in it, and more than {MAX_FILES - 1} files, too many to make "
+            f"one of; {ASKED}"
+        )
+    cases = cases_of(folder, files)
+    outside = manifest.parent.resolve() != folder.resolve()
+    text = table_of(cases, None if outside else folder)  # refuses names that no table holds
+    return found_in(cases, manifest.with_suffix(".csv"), outside=outside), text
+
+
+def _write(texts: Mapping[Path, str]) -> None:
+    """Write the files of a proposal, none over another.
+
+    Raises:
+        BadRequest: one is there already, or cannot be written.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        for path in texts:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                raise FileExistsError
+        for path, text in texts.items():
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
     except FileExistsError:
         there = path if path.parent.is_dir() else path.parent
         raise BadRequest(f"{str(there)!r} is already there; move it, or choose --folder") from None
     except OSError as error:
         raise BadRequest(f"{str(path)!r} cannot be written ({error.strerror})") from None
-    return path
 
 
-def look_at(folder: Path) -> Found:
+def look_at(folder: Path, files: Sequence[Path]) -> Found:
     """Find the table of a folder, guess its columns, and match the other files with its cases.
 
+    Args:
+        folder: of the data.
+        files: all below it, with a table among them.
+
     Raises:
-        BadData: there is no table, or none that can be read, or no column names each row.
+        BadData: no table can be read, or no column names each row.
     """
-    files = sorted(_walk(folder))
     tables = [path for path in files if path.suffix.lower() in TABLES]
-    if not tables:
-        raise BadData(
-            f"{folder}: no table is in it; put a CSV or XLSX file with a row per case: its "
-            "name, its class and the paths of its files"
-        )
     table, rows, encoding = _largest(tables)
     absent = absent_words(rows)
     rows = rows.mask(rows.isin(absent))
@@ -133,14 +148,14 @@ def look_at(folder: Path) -> Found:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """List the files below a folder, hidden ones left out."""
+    """List the files below a folder in order, hidden ones left out."""
     found = (
         Path(top, name)
         for top, folders, names in os.walk(folder)
         for name in names
         if not folders.sort() and not name.startswith(".")
     )
-    return list(islice(found, MAX_FILES))
+    return sorted(islice(found, MAX_FILES))
 
 
 def _largest(tables: Sequence[Path]) -> tuple[Path, pd.DataFrame, str]:
@@ -187,6 +202,8 @@ def _lines(found: Found, name: str) -> Iterator[str]:
     yield "licence: not told"
     table = found.table.relative_to(found.folder).as_posix()
     yield f"table: {_quoted(table)}{_others(found)}"
+    if found.outside:
+        yield "allow_outside: true  # the table names the files by their whole paths"
     if found.encoding:
         yield f"encoding: {found.encoding}  # a guess, as it is not UTF-8: look at the letters"
     if found.delimiter in DELIMITERS and found.delimiter != ",":  # others the file itself declares
@@ -197,6 +214,8 @@ def _lines(found: Found, name: str) -> Iterator[str]:
     for role, reason in ROLES.items():
         for each in found.named(role)[:1]:
             yield f"{role}: {_quoted(each.name)}  # {reason}"
+    if found.made:
+        yield "# group: add a column of patients to the table if one of them has several rows"
     if found.absent:
         yield f"missing_values: [{', '.join(map(_quoted, found.absent))}]  # cells that mean absent"
     if any(each.n_cases < found.n_cases for each in found.files if "{" in each.path):
@@ -225,6 +244,8 @@ ROLES = {
 
 
 def _others(found: Found) -> str:
+    if found.made:
+        return "  # made from the folders' names: a row per case, blank where it lacks a file"
     names = _shown(", ".join(path.name for path in found.others[:3]))
     return f"  # says most; left aside: {names}" if names else ""
 
