@@ -126,10 +126,10 @@ def test_a_class_with_one_case_is_left_out_with_its_reason(tmp_path: Path) -> No
 
 
 def test_names_that_columns_have_are_given_to_no_modality(tmp_path: Path) -> None:
-    names = [f"{c}/{c}{k}/{m}.png" for c in CLASSES for k in range(2) for m in ("label", "t1")]
-    new_dataset(fill(tmp_path, names), None, [])
+    names = [f"{c}/{c}{k}/{m}.png" for c in CLASSES for k in range(2) for m in ("label", "{t1}")]
+    assert proposed(fill(tmp_path, names)).available.all()
     (table,) = tmp_path.glob("*.csv")
-    assert table.read_text().splitlines()[0] == "case,label,label file,t1"
+    assert table.read_text().splitlines()[0] == "case,label,label file,(t1)"
 
 
 def test_names_in_two_forms_of_unicode_are_one_case(tmp_path: Path) -> None:
@@ -207,7 +207,11 @@ FLAT = [f"{c}/{c}{k}.jpg" for c in CLASSES for k in range(3)]
         ([f"train/{each}" for each in FLAT] + FLAT, "as train name parts of a split and 'melanoma"),
         ([f"train/{each}" for each in FLAT] + ["test/a.png"], "as 'test/a.png' lies in no class's"),
         ([f"{each}/x/y/z.png" for each in "ab"], "as 'b/x/y/z.png' lies too deep;"),
-        ([f"c{k}/x{k}.png" for k in range(21)], "as 'c0' and 20 others are too many to be classes"),
+        (
+            [f"c{k // 2}/x{k}.png" for k in range(42)],
+            "as 'c0' and 20 others are too many to be classes",
+        ),
+        (["a/x.png", "b/y.png", "b/z.png"], "as fewer than two classes of a, b have two cases;"),
         (["a.png", "b.png"], "no table is in it; put a CSV"),
         ([], "no table is in it; put a CSV"),
         ([*FLAT[:-1], "nevus/x .d/y.png", "nevus/z .png"], "do not lie equally deep"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def _cases(found: Sequence[Belonging]) -> list[FolderCase]:
     """Gather the files of each case.
 
     Raises:
-        BadData: one or too many classes, two files of one case and modality, or pictures and
+        BadData: too few or too many classes, two files of one case and modality, or pictures and
             volumes in one modality.
     """
     files: dict[tuple[str, str, str], dict[str, Path]] = {}
@@ -73,11 +74,11 @@ def _cases(found: Sequence[Belonging]) -> list[FolderCase]:
             raise BadData(
                 f"{other.name!r} and {each.path.name!r} are a picture and a volume of one kind"
             )
-    labels = sorted({label for _, label, _ in files})
-    if len(labels) == 1:
-        raise BadData(f"{labels[0]!r} is the only class")
-    if len(labels) > MAX_CLASSES:
-        raise BadData(f"{labels[0]!r} and {len(labels) - 1} others are too many to be classes")
+    n_cases = Counter(label for _, label, _ in files)
+    if sum(n > 1 for n in n_cases.values()) < 2:
+        raise BadData(f"fewer than two classes of {some_of(sorted(n_cases))} have two cases")
+    if len(n_cases) > MAX_CLASSES:
+        raise BadData(f"{min(n_cases)!r} and {len(n_cases) - 1} others are too many to be classes")
     twice = len({name for *_, name in files}) < len(files)
     return [
         FolderCase("/".join(filter(None, case)) if twice else case[2], case[1], part, of_case)
@@ -90,7 +91,9 @@ def columns_of(cases: Sequence[FolderCase]) -> dict[str, str]:
     """Name the column of each modality, in their order."""
     names = sorted({modality for each in cases for modality in each.files})
     taken = (CASE, LABEL, SPLIT)
-    return {name: f"{name} file" if name.lower() in taken else name for name in names}
+    columns = {name: f"{name} file" if name.lower() in taken else name for name in names}
+    # in a manifest braces stand for a column
+    return {name: each.replace("{", "(").replace("}", ")") for name, each in columns.items()}
 
 
 def table_of(cases: Sequence[FolderCase], root: Path | None) -> str:
