@@ -23,15 +23,15 @@ from bench.executor import (
     longest_first,
     retry_of,
 )
-from bench.executors import gpus
-from bench.executors.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.executors.inline import Inline
 from bench.executors.processes import Processes
 from bench.executors.slurm import SlurmConfig
 from bench.registry import Registry
 from bench.request import checked
 from bench.store import StudyFolder
+from bench.studies import gpus
 from bench.studies.cluster import Job, bundled, queue
+from bench.studies.gpus import CONTEXT_BYTES, Gpu, next_task
 from bench.studies.session import Manner, called, open_executor, seconds_of
 from bench.studies.worker import perform
 from tests.command_line import call, included

@@ -14,7 +14,7 @@ from tests.synthetic_runs import ACC_50_AUC_75, ACC_100_AUC_100, binary, finishe
 PLUGIN = '''"""How far the columns of each row lie apart."""
 
 from bench.report import DEFAULTS, Report
-from bench.scores.results import rows_of, runs_of, scores
+from bench.scores import rows_of, runs_of, scores
 from bench.tables import Cell, Column, Row, RowGroup, Table
 
 

@@ -30,7 +30,7 @@ from bench.executor import (
     longest_first,
     retry_of,
 )
-from bench.executors.gpus import Gpu, gpus, next_task, uses_gpu
+from bench.studies.gpus import Gpu, gpus, next_task, uses_gpu
 from bench.studies.worker import serve
 
 PATIENCE = 1.0  # seconds that a poll waits
