@@ -41,12 +41,12 @@ from bench.dataset import (
     label_codes,
     numbers,
     read_table,
-    some_of,
     unique_names,
 )
 from bench.errors import BadData
 from bench.pictures import read_grey
 from bench.spec import Frozen
+from bench.wording import some_of
 
 if TYPE_CHECKING:
     import pandas as pd

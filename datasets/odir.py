@@ -56,9 +56,9 @@ from bench.dataset import (
     unique_names,
     words_of,
 )
+from bench.dataset.workbooks import read_sheet
 from bench.errors import BadData
 from bench.spec import Frozen
-from bench.workbooks import read_sheet
 
 if TYPE_CHECKING:
     import pandas as pd

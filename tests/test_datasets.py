@@ -26,13 +26,13 @@ from bench.dataset import (
     unique_names,
     words_of,
 )
+from bench.dataset.workbooks import read_sheet
 from bench.datasets.busbra import ATTRIBUTES, Busbra, BusbraConfig
 from bench.datasets.digits import Digits
 from bench.datasets.wdbc import Wdbc
 from bench.errors import BadData, BadRequest
 from bench.spec import EncoderConfig, Recipe
 from bench.splits import make_split
-from bench.workbooks import read_sheet
 
 HEADER = "ID,Case,Histology,Pathology,BIRADS,Device,Width,Height,Side,BBOX"
 N_CASES = 20

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.csv_records import delimiter_of
 from bench.data import Dataset
+from bench.dataset.csv_records import delimiter_of
 from bench.datasets.manifest import ManifestConfig, OwnData
 from bench.errors import BadConfig, BadData, BadRequest, BenchError
 from bench.manifest.schema import SOURCES, Manifest
@@ -555,7 +555,7 @@ def test_a_workbook_that_unfolds_to_more_than_the_limit_is_refused(
 ) -> None:
     pytest.importorskip("openpyxl")
     path = kidney(tmp_path)
-    monkeypatch.setattr("bench.workbooks.MAX_TABLE_BYTES", 2000)
+    monkeypatch.setattr("bench.dataset.workbooks.MAX_TABLE_BYTES", 2000)
     assert re.search(r"kidneys.xlsx: the table has \d+ bytes, unpacked, and the limit", fault(path))
 
 
@@ -563,9 +563,9 @@ def test_a_table_with_too_many_bytes_or_columns_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = skin(tmp_path)
-    monkeypatch.setattr("bench.dataset.MAX_COLUMNS", 6)
+    monkeypatch.setattr("bench.dataset.tables.MAX_COLUMNS", 6)
     assert "lesions.csv: the table has 7 columns and the limit is 6" in fault(path)
-    monkeypatch.setattr("bench.dataset.MAX_TABLE_BYTES", 100)
+    monkeypatch.setattr("bench.dataset.tables.MAX_TABLE_BYTES", 100)
     assert "bytes, unpacked, and the limit is 100" in fault(path)
 
 

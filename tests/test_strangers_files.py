@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import dataset
 from bench.dataset import read_arrays, read_table
 from bench.errors import BadData, BenchError
 from bench.request import read_yaml
@@ -121,7 +120,7 @@ def test_an_archive_that_unpacks_to_more_than_the_limit_is_refused(
 ) -> None:
     np.savez_compressed(tmp_path / "x.npz", genes=np.zeros(2**20))
     assert (tmp_path / "x.npz").stat().st_size < 2**15
-    monkeypatch.setattr(dataset, "MAX_ARRAY_BYTES", 2**20)
+    monkeypatch.setattr("bench.dataset.arrays.MAX_ARRAY_BYTES", 2**20)
     with pytest.raises(BadData, match="the archive has 8388736 bytes, unpacked, and the limit is"):
         read_arrays(tmp_path / "x.npz", {"genes": (-1,)})
 

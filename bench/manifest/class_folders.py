@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.dataset import some_of
 from bench.errors import BadData
 from bench.manifest.columns import PARTS
 from bench.manifest.folder_layouts import Belonging, belongings_of, places_of
 from bench.manifest.inspection import MAX_CLASSES, Column, no_classes
 from bench.manifest.matching import Files, Found, kind_of
-from bench.wording import listed
+from bench.wording import listed, some_of
 
 CASE, LABEL, SPLIT = "case", "label", "split"  # columns
 ASKED = "put a CSV or XLSX file with a row per case: its name, its class and the paths of its files"

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from bench.dataset import composed, some_of
+from bench.dataset.tables import composed
 from bench.errors import BadData
 from bench.manifest.columns import PARTS
 from bench.manifest.matching import MAX_SOURCES, MIN_SHARE, PIECE, ending_of, kind_of, mark_case
-from bench.wording import listed
+from bench.wording import listed, some_of
 
 # The end of a file's name that may be a modality or a mask: `a_derm`, `a-mask`, `a t1`.
 LAST_WORD = re.compile(r"(.+?)[_\-. ]+([A-Za-z]+\d*)")

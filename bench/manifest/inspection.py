@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from bench.dataset import PICTURE_SUFFIXES
+from bench.dataset.release import PICTURE_SUFFIXES
 from bench.manifest.columns import PARTS, is_numeric
 from bench.volumes import NIFTI, NUMPY
 

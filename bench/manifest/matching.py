@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.dataset import PICTURE_SUFFIXES, composed
+from bench.dataset.release import PICTURE_SUFFIXES
+from bench.dataset.tables import composed
 from bench.manifest.inspection import Column, Role
 from bench.volumes import NIFTI, NUMPY
 

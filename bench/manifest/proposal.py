@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.csv_records import DELIMITERS
 from bench.dataset import read_table
+from bench.dataset.csv_records import DELIMITERS
+from bench.dataset.workbooks import read_sheet
 from bench.errors import BadData, BadRequest
 from bench.manifest.class_folders import ASKED, cases_of, found_in, table_of
 from bench.manifest.inspection import Column, absent_words, inspect, no_classes
@@ -28,7 +29,6 @@ from bench.manifest.matching import (
 from bench.manifest.schema import NAME
 from bench.manifest.spreadsheet import manner_of
 from bench.volumes import NUMPY
-from bench.workbooks import read_sheet
 
 if TYPE_CHECKING:
     import pandas as pd

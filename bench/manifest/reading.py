@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from bench.dataset import composed
+from bench.dataset.tables import composed
 from bench.errors import BadConfig
 from bench.manifest.schema import NAME, SOURCES, LabelColumn, Manifest
 from bench.spec import Frozen

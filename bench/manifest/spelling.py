@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from bench.dataset import composed
+from bench.dataset.tables import composed
 from bench.errors import BadData
 
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.csv_records import DELIMITERS, csv_records, delimiter_of
-from bench.dataset import bad_cell, composed, read_table, read_text, unique_names
+from bench.dataset import bad_cell, read_table, unique_names
+from bench.dataset.csv_records import DELIMITERS, csv_records, delimiter_of
+from bench.dataset.tables import composed, read_text
+from bench.dataset.workbooks import form_of, read_sheet
 from bench.errors import BadData, UnknownName, unknown
 from bench.manifest.reading import ManifestFile
 from bench.wording import counted, listed
-from bench.workbooks import form_of, read_sheet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -33,7 +33,6 @@ from bench.wording import counted
 if TYPE_CHECKING:
     from bench.method import Plugin
 
-
 Shown = tuple[list[Table], list[Drawing]]
 
 

@@ -12,14 +12,14 @@ from datetime import datetime, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.dataset import (
+from bench.dataset.cells import short
+from bench.dataset.tables import (
     MAX_COLUMNS,
     MAX_TABLE_BYTES,
     check_unpacked,
     composed,
     frame_of,
     other_length,
-    short,
     too_wide,
     without_blank_end,
 )
