@@ -17,7 +17,7 @@ import numpy as np
 from bench.drawing import COLOURS, MARKERS
 from bench.layout import LayoutColumn
 from bench.reporting.contents import Contents
-from bench.runs.representations import PERPLEXITY, Represented, Separation, read, separation
+from bench.runner.representations import PERPLEXITY, Represented, Separation, read, separation
 from bench.scores.captions import repeat_name
 from bench.scores.results import Repeat, RunResult
 from bench.scores.rows import RowRuns

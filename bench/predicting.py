@@ -27,11 +27,11 @@ from bench.patterns import Pattern
 from bench.protocol import Condition
 from bench.registry import registry_of
 from bench.request import checked, settings_of
-from bench.runs.material import Context, Material, Test, resolve_device, set_threads
-from bench.runs.runner import load_fitted
+from bench.runner.material import Context, Material, Test, resolve_device, set_threads
+from bench.runner.runner import load_fitted
 from bench.spec import RunSpec
 from bench.store import RunFolder, StudyFolder
-from bench.studies.standing import NO_PLUGINS, own_plugins
+from bench.study.standing import NO_PLUGINS, own_plugins
 from bench.wording import counted
 
 if TYPE_CHECKING:

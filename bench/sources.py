@@ -19,12 +19,12 @@ from bench.plugin_file import FOLDERS
 
 PACKAGE = Path(__file__).parent
 ENGINE_FILES = (
-    "training/engine.py",
-    "training/stage.py",
-    "training/batches.py",
-    "training/optimiser.py",
-    "training/inference.py",
-    "runs/runner.py",
+    "engine/engine.py",
+    "engine/stage.py",
+    "engine/batches.py",
+    "engine/optimiser.py",
+    "engine/inference.py",
+    "runner/runner.py",
     "data.py",
     "patterns.py",
     "splits.py",

@@ -18,10 +18,10 @@ import torch
 from bench.cache_folder import VARIABLE
 from bench.data import Attribute, Dataset, Modality, PictureArray
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
+from bench.engine.inference import Model, Part
 from bench.method import Method, Stage
 from bench.registry import Registry
 from bench.spec import EncoderConfig, Recipe
-from bench.training.inference import Model, Part
 
 N_ATTRIBUTES = 6
 WIDTH = 32  # of a vector

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from bench.data import Tokens
 from bench.encoders import Inputs
+from bench.engine.batches import split_batches
+from bench.engine.engine import fit
+from bench.engine.inference import Model, Part
+from bench.engine.stage import Training, epochs_of, rows_of
 from bench.method import Progress, Stage
 from bench.spec import Recipe
-from bench.training.batches import split_batches
-from bench.training.engine import fit
-from bench.training.inference import Model, Part
-from bench.training.stage import Training, epochs_of, rows_of
 from benchmarks.arena import Arena
 from benchmarks.turns import CPU
 
@@ -106,7 +106,7 @@ class Loops:
         )
 
     def engine(self) -> float:
-        """Train by `bench.training.engine.fit`; return the seconds of an epoch."""
+        """Train by `bench.engine.engine.fit`; return the seconds of an epoch."""
         marks = Marks()
         training = Training(self.recipe, (None,), ("made-up",), len(self.arena.dataset.classes))
         fit(

@@ -13,9 +13,9 @@ from bench.executor import Means
 from bench.executors.processes import Processes
 from bench.request import Request
 from bench.store import StudyFolder
-from bench.studies.coordination import carry_out, task_of
-from bench.studies.session import plan_in
-from bench.studies.study import Study, limited
+from bench.study.coordination import carry_out, task_of
+from bench.study.session import plan_in
+from bench.study.study import Study, limited
 from benchmarks.results import Goal, Result
 from benchmarks.turns import in_turns, in_words, seconds
 

@@ -11,7 +11,7 @@ import torch
 
 from bench.availability import Subset, subsets
 from bench.encoders import Inputs
-from bench.training.inference import Ask, Member, Model, predict
+from bench.engine.inference import Ask, Member, Model, predict
 
 
 def once(model: Model, inputs: Inputs, asked: Sequence[Subset] = ()) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.encoders import Inputs
-from bench.training.inference import Model
+from bench.engine.inference import Model
 from benchmarks.arena import Arena, Shape
 
 SWIN = "swin_tiny_patch4_window7_224"

@@ -22,7 +22,7 @@ from bench.drawing import LayoutFigure, file_name, legend_beside, panels, title
 from bench.layout import LayoutColumn
 from bench.report import Drawing
 from bench.reporting.contents import Contents
-from bench.runs.representations import LEAST_CASES, Represented, embed, is_constant
+from bench.runner.representations import LEAST_CASES, Represented, embed, is_constant
 from bench.scores.rows import RowRuns
 from bench.wording import listed
 

@@ -18,7 +18,7 @@ from bench import planes
 from bench.drawing import LayoutFigure, file_name, legend_beside, panels, title
 from bench.report import Drawing
 from bench.reporting.contents import Contents
-from bench.runs.representations import LEAST_CASES, embed, is_constant
+from bench.runner.representations import LEAST_CASES, embed, is_constant
 
 if TYPE_CHECKING:
     import pandas as pd

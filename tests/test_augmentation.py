@@ -21,12 +21,12 @@ from bench.encoders.augmentation import Augmenter, altered_pictures, stacked
 from bench.encoders.draws import Draws, G, bernstein
 from bench.encoders.image import ImageEncoder
 from bench.encoders.inputs import ModalityInput
+from bench.engine.engine import fit
+from bench.engine.inference import Model, Part
+from bench.engine.stage import Training
 from bench.method import Config, Stage
 from bench.spec import Augmentation, EncoderConfig
 from bench.store import StudyFolder
-from bench.training.engine import fit
-from bench.training.inference import Model, Part
-from bench.training.stage import Training
 from bench.volumes import VolumeArray
 from benchmarks.arena import some_weights
 from tests.command_line import call, included, write_toy_release

@@ -28,12 +28,12 @@ from bench.complexity.table4 import (
 from bench.complexity.tables import Effort, complete_cases, complexity_tables
 from bench.data import Task, Tokens
 from bench.encoders import Encoders, Inputs, fit_preprocessor
+from bench.engine.inference import Model
 from bench.errors import BadData, BadRequest, UnknownName
 from bench.method import Config, Method, Prediction, Progress
 from bench.request import Request
 from bench.spec import EncoderConfig
 from bench.tables import Table, to_csv, to_latex, to_markdown
-from bench.training.inference import Model
 from tests.toy_cases import everything
 
 CPU = torch.device("cpu")

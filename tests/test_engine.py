@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from bench.availability import subsets
 from bench.data import Task, Tokens
+from bench.engine import inference
+from bench.engine.batches import split_batches
+from bench.engine.inference import Ask, Member, Scored, predict, selection_score
+from bench.engine.stage import NonFiniteLoss, epochs_of, lr_factor
 from bench.errors import BadConfig
 from bench.method import Config, EncodedPart, ParameterGroup, Prediction, Progress, Stage
 from bench.methods.concat import Concat, ConcatConfig
-from bench.training import inference
-from bench.training.batches import split_batches
-from bench.training.inference import Ask, Member, Scored, predict, selection_score
-from bench.training.stage import NonFiniteLoss, epochs_of, lr_factor
 from tests.toy_training import N_CASES, TRAIN, VALID, Toy, builder, dataset, part, recipe, train
 
 

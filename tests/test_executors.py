@@ -29,11 +29,11 @@ from bench.executors.slurm import SlurmConfig
 from bench.registry import Registry
 from bench.request import checked
 from bench.store import StudyFolder
-from bench.studies import gpus
-from bench.studies.cluster import Job, bundled, queue
-from bench.studies.gpus import CONTEXT_BYTES, Gpu, next_task
-from bench.studies.session import Manner, called, open_executor, seconds_of
-from bench.studies.worker import perform
+from bench.study import gpus
+from bench.study.cluster import Job, bundled, queue
+from bench.study.gpus import CONTEXT_BYTES, Gpu, next_task
+from bench.study.session import Manner, called, open_executor, seconds_of
+from bench.study.worker import perform
 from tests.command_line import call, included
 
 STUDY = ("-m", "counted", "-d", "shuffled", "--no-floor", "--folds", "0", "--device", "cpu", "-q")

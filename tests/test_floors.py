@@ -23,9 +23,9 @@ FLOORS = [
     "sources files store cache_folder executor",
     "encoders free_text manifest request registry leakscan conformance",
     "methods datasets protocols",
-    "training scores runs report tables search figures",
+    "engine scores runner report tables search figures",
     "reporting drawing planes answers plugins",
-    "reports studies executors complexity preparation predicting",
+    "reports study executors complexity preparation predicting",
     "tuning variants pages",
     "commands cli __main__",
 ]
@@ -36,9 +36,10 @@ PLACES = {
 }
 
 TORCH = (
-    "blocks layers method attribute_fusion shallow encoders methods conformance training "
-    "runs.material runs.deep runs.shallow runs.frames runs.representing runs.peak_memory "
-    "runs.runner complexity studies.planning predicting free_text.instruction"
+    "blocks layers method attribute_fusion shallow encoders methods conformance engine "
+    "runner.material runner.deep runner.shallow runner.frames runner.representing "
+    "runner.peak_memory runner.runner complexity study.planning predicting "
+    "free_text.instruction"
 )
 
 

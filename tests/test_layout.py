@@ -10,8 +10,8 @@ from bench.availability import subsets
 from bench.layout import Layout, LayoutColumn, merged
 from bench.protocol import Gaps, RatesConfig
 from bench.request import Request
-from bench.studies.planning import plan
-from bench.studies.study import Study, limited
+from bench.study.planning import plan
+from bench.study.study import Study, limited
 
 RATES = ("c-tr+m-te", "m-tr+c-te", "m-tr+m-te")
 

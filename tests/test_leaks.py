@@ -12,8 +12,8 @@ from bench.executors.inline import Inline
 from bench.registry import Registry
 from bench.request import Request
 from bench.store import RunFolder, StudyFolder
-from bench.studies.coordination import carry_out
-from bench.studies.planning import plan
+from bench.study.coordination import carry_out
+from bench.study.planning import plan
 from tests.command_line import PLUGINS
 from tests.plugins.planted import N_CASES, gaps_of_both_levels, hidden_in_test
 

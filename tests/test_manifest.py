@@ -21,7 +21,7 @@ from bench.plugins.citations import read_cite_lines
 from bench.registry import Registry
 from bench.request import Request, layered
 from bench.spec import Recipe
-from bench.studies.planning import Arena, Planner
+from bench.study.planning import Arena, Planner
 from tests.command_line import call
 from tests.own_data import kidney, load, picture, reported, skin, volumes, write_csv, write_xlsx
 

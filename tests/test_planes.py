@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from bench.planes import MAX_CASES, chosen_cases, in_words, legend_of
 from bench.registry import Registry
 from bench.report import Drawing
-from bench.runs.representations import Represented, separation
+from bench.runner.representations import Represented, separation
 from bench.scores.results import load_results
 from bench.scores.rows import layouts_of
 from bench.store import StudyFolder

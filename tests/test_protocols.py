@@ -197,7 +197,7 @@ def test_noise_planted_in_every_unobserved_training_cell_changes_nothing(
     )
     clean = run(tmp_path / "clean", *flags, dataset="noisy")[0]
     monkeypatch.setenv("NOISY_PATTERN", str(clean.path_of("availability.parquet")))
-    monkeypatch.setattr("bench.runs.material._datasets", {})
+    monkeypatch.setattr("bench.runner.material._datasets", {})
     noisy = run(tmp_path / "noisy", *flags, dataset="noisy")[0]
     pd.testing.assert_frame_equal(noisy.predictions(), clean.predictions())
 

@@ -11,8 +11,8 @@ import torch
 
 from bench.method import Progress
 from bench.registry import registry_of
-from bench.runs.deep import load_deep
-from bench.runs.material import Context, Material
+from bench.runner.deep import load_deep
+from bench.runner.material import Context, Material
 from bench.spec import RunSpec
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call

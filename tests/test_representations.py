@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bench.errors import BadData
-from bench.runs.representations import Represented, embed, is_constant, read, separation
-from bench.runs.representing import _mean
+from bench.runner.representations import Represented, embed, is_constant, read, separation
+from bench.runner.representing import _mean
 from bench.store import RunFolder, StudyFolder
 from tests.command_line import call, included, snapshot
 from tests.synthetic_runs import ACC_100_AUC_100, binary, finished

@@ -13,18 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.errors import BadData, BadRequest
-from bench.method import Method, Stage
-from bench.protocol import condition_of
-from bench.registry import Registry
-from bench.request import Request
-from bench.runs.cell import Cell
-from bench.runs.material import Context, Hooks
-from bench.runs.runner import execute
-from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
-from bench.studies.planning import plan
-from bench.training.engine import fit
-from bench.training.resume import (
+from bench.engine.engine import fit
+from bench.engine.resume import (
     Checkpoints,
     Preempted,
     SaveRule,
@@ -32,8 +22,18 @@ from bench.training.resume import (
     is_asked_to_stop,
     stopping_on,
 )
-from bench.training.stage import NonFiniteLoss, Training
-from bench.training.tensor_files import load_tensors, save_tensors
+from bench.engine.stage import NonFiniteLoss, Training
+from bench.engine.tensor_files import load_tensors, save_tensors
+from bench.errors import BadData, BadRequest
+from bench.method import Method, Stage
+from bench.protocol import condition_of
+from bench.registry import Registry
+from bench.request import Request
+from bench.runner.cell import Cell
+from bench.runner.material import Context, Hooks
+from bench.runner.runner import execute
+from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder, StudyFolder
+from bench.study.planning import plan
 from tests.command_line import PLUGINS, call
 from tests.test_store import spec
 from tests.toy_training import TRAIN, VALID, Toy, builder, dataset, part, recipe
@@ -51,9 +51,9 @@ def run(tmp_path: Path) -> RunFolder:
 
 @pytest.fixture(autouse=True)
 def _no_stop_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    import bench.training.resume
+    import bench.engine.resume
 
-    monkeypatch.setattr(bench.training.resume, "_stop", type(bench.training.resume._stop)())
+    monkeypatch.setattr(bench.engine.resume, "_stop", type(bench.engine.resume._stop)())
 
 
 class Drawing(Toy):

@@ -13,7 +13,7 @@ import pytest
 
 from bench.request import Request
 from bench.store import RunFolder, StudyFolder
-from bench.studies.planning import plan
+from bench.study.planning import plan
 from tests.command_line import PLUGINS, call, included, snapshot
 
 ROOT = PLUGINS.parents[1]
@@ -45,7 +45,7 @@ def test_a_finished_study_is_answered_from_the_store_without_torch(tmp_path: Pat
     script = (
         "import sys\nfrom bench.cli import main\n"
         f"try:\n    main({asked!r})\nexcept SystemExit as done:\n    assert not done.code\n"
-        "heavy = {'torch', 'sklearn', 'bench.runs.runner', 'bench.methods'}\n"
+        "heavy = {'torch', 'sklearn', 'bench.runner.runner', 'bench.methods'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(

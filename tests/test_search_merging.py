@@ -14,7 +14,7 @@ from bench.search.journal import trials_in
 from bench.search.law import Budget, Law
 from bench.search.ledger import JOURNAL, NOTED, SEARCHES, Ledger
 from bench.store import StudyFolder
-from bench.studies.merging import Merged
+from bench.study.merging import Merged
 from bench.tuning.merging import merge_searches
 from tests.command_line import call, included, snapshot
 

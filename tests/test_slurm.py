@@ -16,7 +16,7 @@ import yaml
 
 import bench
 from bench.store import RunFolder, StudyFolder
-from bench.studies.cluster import bundles_of
+from bench.study.cluster import bundles_of
 from tests.command_line import included
 from tests.slurm_cluster import Cluster, slurm_cluster, why_not
 

@@ -20,11 +20,11 @@ from bench.sources import code_of_run
 from bench.spec import RunSpec
 from bench.store import RUNNING, RunFolder, StudyFolder
 from bench.store.claims import process_mark
-from bench.studies.attendance import attending, noted
-from bench.studies.cluster import Bundle, write_bundles
-from bench.studies.merging import merge
-from bench.studies.standing import standings, status_lines, watch
-from bench.studies.upkeep import cancel_lines, waste
+from bench.study.attendance import attending, noted
+from bench.study.cluster import Bundle, write_bundles
+from bench.study.merging import merge
+from bench.study.standing import standings, status_lines, watch
+from bench.study.upkeep import cancel_lines, waste
 from tests.command_line import call, included
 from tests.own_data import skin
 from tests.test_store import frame, spec
@@ -202,7 +202,7 @@ def test_a_coordinator_is_noted_from_its_planning_on_and_can_be_cancelled(
 ) -> None:
     waits = (
         "import time; from pathlib import Path; from signal import *\n"
-        "from bench.studies.attendance import noted\n"
+        "from bench.study.attendance import noted\n"
         "from bench.store import StudyFolder\n"
         "signal(SIGTERM, default_int_handler)\n"
         f"with noted(StudyFolder(Path({str(study.root)!r}), 'first')): time.sleep(60)\n"

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from bench.data import Attribute, Dataset, Modality, Tokens
 from bench.encoders import Encoders, fit_preprocessor
+from bench.engine.engine import fit
+from bench.engine.inference import Model, Part
+from bench.engine.stage import Training
 from bench.method import Config, Method, Prediction, Progress, Stage
 from bench.spec import EncoderConfig, Recipe
-from bench.training.engine import fit
-from bench.training.inference import Model, Part
-from bench.training.stage import Training
 
 N_CASES = 40
 TRAIN, VALID = np.arange(24), np.arange(24, N_CASES)

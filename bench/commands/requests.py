@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.request import Request
     from bench.scores.significance import Claim
     from bench.store import StudyFolder
-    from bench.studies.session import Manner, Session
+    from bench.study.session import Manner, Session
 
 
 def session_of(
@@ -27,14 +27,14 @@ def session_of(
     """Return the study that the flags of `run` and `plan` ask for."""
     manner = manner_of(flags)
     request = request_of(fields_of(**flags), config, pairs)
-    from bench.studies.session import Session
+    from bench.study.session import Session
 
     return Session(request, jobs=jobs, quiet=quiet, output=output, manner=manner)
 
 
 def manner_of(flags: dict[str, Any]) -> Manner:
     """Take out of the flags how runs are carried out; a command need not have all of them."""
-    from bench.studies.session import Manner, seconds_of
+    from bench.study.session import Manner, seconds_of
 
     limit = seconds_of(flags.pop("time_limit", None))
     settings = flags.pop("executor_config", None)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 def status(study: str, out: Path, *, watch: bool, every: float) -> int:
     """Say of every run of a study what became of it; reads files, and the queue of Slurm."""
-    from bench.studies import standing
+    from bench.study import standing
 
     folder = study_of(out, study)
     for page in standing.watch(folder, every if watch else None):
@@ -42,7 +42,7 @@ def status(study: str, out: Path, *, watch: bool, every: float) -> int:
 @study_options
 def cancel(study: str, out: Path) -> int:
     """End all work on a study, on this machine and in the queue of Slurm; what is done stays."""
-    from bench.studies.upkeep import cancel_lines
+    from bench.study.upkeep import cancel_lines
 
     for line in cancel_lines(study_of(out, study)):
         print(line)
@@ -65,7 +65,7 @@ def retry(
     **flags: Any,
 ) -> int:
     """Run the failed runs of a study again, as they were asked for; 1: some failed again."""
-    from bench.studies.session import retry_failed
+    from bench.study.session import retry_failed
 
     if not failed:
         raise BadRequest("say what to retry: --failed; `bench run` does what was never finished")
@@ -85,7 +85,7 @@ def clean(study: str, out: Path, *, only: tuple[str, ...], yes: bool) -> int:
     """Remove runs that failed, were interrupted or are stale, and old logs; asks first."""
     from bench.cache_folder import in_words
     from bench.plugins.listing import aligned
-    from bench.studies.upkeep import remove, waste
+    from bench.study.upkeep import remove, waste
 
     folder = study_of(out, study)
     found = waste(folder, only)
@@ -119,7 +119,7 @@ def _ask(question: str) -> None:
 def merge(sources: tuple[str, ...], into: str, out: Path) -> int:
     """Put runs and searches of SOURCES, names or folders of studies, into one; 1: some are left."""
     from bench.store import StudyFolder
-    from bench.studies.merging import merge, merged_lines
+    from bench.study.merging import merge, merged_lines
     from bench.tuning.merging import merge_searches
 
     target = StudyFolder(out, into)

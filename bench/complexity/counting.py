@@ -32,8 +32,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.availability import Subset, subsets
 from bench.encoders import Inputs
+from bench.engine.inference import Model
 from bench.errors import BenchError
-from bench.training.inference import Model
 
 COSTLY = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 N_WARM_UP = 2  # passes before time is taken

@@ -18,11 +18,11 @@ from bench.errors import BadData, BadRequest, NotApplicable
 from bench.method import Method
 from bench.reporting.costs import cost_key, keep_costs, requests_of
 from bench.request import Request
-from bench.runs.cell import Cell as StudyCell
-from bench.runs.deep import untrained
-from bench.runs.material import Context, Material
+from bench.runner.cell import Cell as StudyCell
+from bench.runner.deep import untrained
+from bench.runner.material import Context, Material
 from bench.store import StudyFolder
-from bench.studies.planning import Planner
+from bench.study.planning import Planner
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 
 SHALLOW = "fitted with scikit-learn: there are no layers to count"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from bench.executor import Executor, Means, Outcome, Task, retry_of
-from bench.studies.worker import perform
+from bench.study.worker import perform
 
 
 class Inline(Executor):

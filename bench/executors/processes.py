@@ -30,8 +30,8 @@ from bench.executor import (
     longest_first,
     retry_of,
 )
-from bench.studies.gpus import Gpu, gpus, next_task, uses_gpu
-from bench.studies.worker import serve
+from bench.study.gpus import Gpu, gpus, next_task, uses_gpu
+from bench.study.worker import serve
 
 PATIENCE = 1.0  # seconds that a poll waits
 GERUNDS = {"plan": "planning the study", "scan": "scanning the data for leaks"}  # what is called

@@ -23,7 +23,7 @@ from bench.errors import BadRequest
 from bench.executor import LEFT, WORKER_DIED, Executor, Means, Outcome, Task
 from bench.spec import Frozen
 from bench.store import RunFolder, StudyFolder
-from bench.studies.cluster import (
+from bench.study.cluster import (
     FOLDER,
     Bundle,
     Job,

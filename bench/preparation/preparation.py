@@ -50,7 +50,7 @@ def prepare_lines(
         UnknownName: settings of something else.
         BadData: something in the files is wrong; names file, row and column.
     """
-    from bench.studies.planning import Arena, Planner
+    from bench.study.planning import Arena, Planner
 
     request = Request(
         methods=(),

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from bench.files import explained
 from bench.registry import registry_of
-from bench.runs.cell import Cell
+from bench.runner.cell import Cell
 from bench.search.law import Budget, Law
 from bench.search.ledger import JOURNAL, SEARCHES, Ledger, shown_storage
 from bench.search.space import Configuration, Space

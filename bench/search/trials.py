@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BadData, BenchError, GivenUp
-from bench.runs.cell import Cell, run_cell
+from bench.runner.cell import Cell, run_cell
 from bench.search.law import Budget
 from bench.search.search import Search
 from bench.search.space import Configuration, Space, quiet_optuna

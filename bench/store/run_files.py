@@ -164,7 +164,7 @@ class RunFiles:
         return list(self.status().get("representations", []))
 
     def representations(self) -> dict[str, np.ndarray]:
-        """Return what `bench.runs.representations.read` sorts; empty if none were kept.
+        """Return what `bench.runner.representations.read` sorts; empty if none were kept.
 
         Raises:
             BadData: the file is damaged; names it.

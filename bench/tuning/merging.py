@@ -18,7 +18,7 @@ from bench.search.journal import DELETED, trials_in
 from bench.search.law import Law
 from bench.search.ledger import SEARCHES, Ledger, is_killed, record_of
 from bench.store import StudyFolder
-from bench.studies.merging import CURE, Merged
+from bench.study.merging import CURE, Merged
 
 Ended = tuple[str, Mapping[str, Any], float | None]  # state, parameters, value
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from bench.errors import BadRequest
 from bench.request import Request, numbers
-from bench.runs.cell import Cell
+from bench.runner.cell import Cell
 from bench.search.law import Budget, Law
 from bench.search.ledger import JOURNAL
 from bench.search.search import Scope, Search
 from bench.store import StudyFolder
-from bench.studies.coordination import context_of
+from bench.study.coordination import context_of
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Plan:
         Raises:
             BenchError: the request cannot be planned, or a fold that is not there.
         """
-        from bench.studies.planning import plan
+        from bench.study.planning import plan
 
         study = StudyFolder(Path(request.out), request.study)
         for row, dataset, protocol in product(request.methods, request.datasets, request.protocols):

@@ -16,7 +16,7 @@ from bench.scores.captions import SELECTION
 from bench.search.search import Scope, Search
 from bench.spec import Tuned
 from bench.store import StudyFolder
-from bench.studies.session import PLAIN, Manner
+from bench.study.session import PLAIN, Manner
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 from bench.tuning.planning import Plan, Refused
 from bench.tuning.results import SearchResult, by_table, value_of

@@ -14,16 +14,16 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.executor import TIMED_OUT, Executor, Outcome, Task, value_of
 from bench.request import Request
-from bench.runs.cell import Cell, run_cell
+from bench.runner.cell import Cell, run_cell
 from bench.search.law import Budget, Law
 from bench.search.ledger import seconds_of
 from bench.search.search import Search
 from bench.search.trials import damaged_cells, payload_of, silent, work
 from bench.spec import RunSpec
 from bench.store import StudyFolder
-from bench.studies.attendance import noted
-from bench.studies.coordination import mended_lines
-from bench.studies.session import PLAIN, Manner, check_executor, check_jobs, open_executor
+from bench.study.attendance import noted
+from bench.study.coordination import mended_lines
+from bench.study.session import PLAIN, Manner, check_executor, check_jobs, open_executor
 from bench.tuning.planning import Plan, Refused
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.errors import BadRequest
 from bench.report import Drawing
 from bench.request import Request
-from bench.studies.session import PLAIN, Manner
+from bench.study.session import PLAIN, Manner
 from bench.tables import Table
 from bench.variants.model import Stage, Variant
 from bench.variants.records import Record

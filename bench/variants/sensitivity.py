@@ -19,7 +19,7 @@ from bench.layout import Layout
 from bench.report import Drawing
 from bench.request import Request
 from bench.spec import Recipe
-from bench.studies.session import PLAIN, Manner
+from bench.study.session import PLAIN, Manner
 from bench.tables import Table
 from bench.variants.model import Done, Parameter, Stage, Variant
 from bench.variants.records import Record
@@ -158,7 +158,7 @@ def _sequential(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> 
 
 def _check_all(bench: Workbench, row: str, parameters: Sequence[Parameter]) -> None:
     """Refuse a wrong value of a later setting before the first is trained."""
-    from bench.studies.planning import plan
+    from bench.study.planning import plan
 
     for parameter in parameters:
         for value in parameter.values:

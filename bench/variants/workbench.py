@@ -21,10 +21,10 @@ from bench.report import Drawing
 from bench.reporting.printing import check_format, identity_of, print_built
 from bench.request import Request, merge
 from bench.store import StudyFolder
-from bench.studies.attendance import noted
-from bench.studies.coordination import carry_out_together
-from bench.studies.session import PLAIN, Manner, check_jobs, open_executor, plan_in
-from bench.studies.study import stored_answer
+from bench.study.attendance import noted
+from bench.study.coordination import carry_out_together
+from bench.study.session import PLAIN, Manner, check_jobs, open_executor, plan_in
+from bench.study.study import stored_answer
 from bench.tables import Table
 from bench.variants.model import Done, Variant
 from bench.variants.records import Record

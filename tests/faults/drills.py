@@ -252,9 +252,9 @@ def data_changes(folder: Path) -> Seen:
 
 def change_after_planning() -> None:
     """Change the data as soon as the study is planned, as another process may."""
-    from bench.runs import material
-    from bench.studies import session
-    from bench.studies.coordination import carry_out
+    from bench.runner import material
+    from bench.study import session
+    from bench.study.coordination import carry_out
 
     def late(*args: object, **kwargs: object) -> object:
         table = Path("data", "cases.csv")

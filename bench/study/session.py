@@ -18,10 +18,10 @@ from bench.reporting.printing import Asked, check_format, print_tables
 from bench.request import Request, checked, read_yaml
 from bench.spec import Frozen
 from bench.store import StudyFolder
-from bench.studies.attendance import noted
-from bench.studies.coordination import carry_out, retried
-from bench.studies.progress import listener
-from bench.studies.study import Answer, Study, limited, stored_answer
+from bench.study.attendance import noted
+from bench.study.coordination import carry_out, retried
+from bench.study.progress import listener
+from bench.study.study import Answer, Study, limited, stored_answer
 from bench.wording import counted
 
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -91,7 +91,7 @@ class Session:
         return open_executor(self.jobs, quiet=self.quiet, manner=self.manner, request=self.request)
 
     def _warn(self, planned: Study) -> None:
-        from bench.studies.outlook import remarks
+        from bench.study.outlook import remarks
 
         if not self.quiet:
             print("".join(f"{line}\n" for line in remarks(planned)), end="", file=sys.stderr)
@@ -118,7 +118,7 @@ class Session:
 
     def dry_run(self, limit: int | None) -> int:
         """Print what would be run, and how long it would take."""
-        from bench.studies.outlook import outlook_lines
+        from bench.study.outlook import outlook_lines
 
         folder = StudyFolder(Path(self.request.out), self.request.study)
         with self._executor() as executor:
@@ -256,7 +256,7 @@ def called(executor: Executor, task: Task) -> Any:
     """
     outcome = executor.call(task)
     if outcome is None:
-        from bench.studies.worker import perform
+        from bench.study.worker import perform
 
         outcome = perform(task, lambda share: None)
     return value_of(outcome)

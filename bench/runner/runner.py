@@ -12,17 +12,17 @@ from typing import Any
 import torch
 
 from bench import __version__
+from bench.engine.resume import Checkpoints, Preempted
 from bench.errors import GivenUp, NotApplicable, reason_for
 from bench.method import ShallowMethod
 from bench.patterns import pattern_words
 from bench.protocol import Condition
-from bench.runs.deep import Deep, load_deep, train_deep
-from bench.runs.frames import availability_frame, cases_frame, predictions_frame
-from bench.runs.material import NO_HOOKS, Context, Hooks, Material, Test, set_threads
-from bench.runs.shallow import Shallow, load_shallow, train_shallow
+from bench.runner.deep import Deep, load_deep, train_deep
+from bench.runner.frames import availability_frame, cases_frame, predictions_frame
+from bench.runner.material import NO_HOOKS, Context, Hooks, Material, Test, set_threads
+from bench.runner.shallow import Shallow, load_shallow, train_shallow
 from bench.spec import RunSpec
 from bench.store import RunFolder
-from bench.training.resume import Checkpoints, Preempted
 
 
 def execute(
@@ -36,7 +36,7 @@ def execute(
 
     A fault of the run (user's or ours) is written into the folder and raised again, and so is what
     a hook raises: a run that is stopped has failed, for the reason that the hook gives. One that
-    was asked to stop (`bench.training.resume`) is pending, and `Preempted` is raised.
+    was asked to stop (`bench.engine.resume`) is pending, and `Preempted` is raised.
     """
     if folder.state == "done":
         _add_conditions(folder, spec, conditions, context)

@@ -28,9 +28,9 @@ from typing import Any
 
 import torch
 
+from bench.engine.tensor_files import load_tensors, save_tensors
 from bench.errors import BadData, BadRequest, BenchError
 from bench.store import RESUME, RESUME_BEFORE, RESUME_LOG, RunFolder
-from bench.training.tensor_files import load_tensors, save_tensors
 
 State = dict[str, Any]  # tensors and plain values, in dictionaries, lists and tuples
 

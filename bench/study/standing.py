@@ -18,7 +18,7 @@ from bench.plugins.listing import aligned
 from bench.registry import registry_of
 from bench.sources import code_of_run
 from bench.store import RunFolder, StudyFolder, reason_of
-from bench.studies.cluster import Job, queue, queued_cells
+from bench.study.cluster import Job, queue, queued_cells
 
 STALE = "stale: the code behind it has changed since"
 OPEN = ("pending", "queued", "running")  # states that a later look may find changed

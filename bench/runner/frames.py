@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.data import Availability, Dataset
-from bench.runs.material import Material, Test
-from bench.training.inference import Scored
+from bench.engine.inference import Scored
+from bench.runner.material import Material, Test
 
 
 def predictions_frame(

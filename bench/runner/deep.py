@@ -15,15 +15,15 @@ from torch import Tensor
 from bench.data import Availability
 from bench.encoders import Encoders, Inputs, Preprocessor, fit_preprocessor
 from bench.encoders.augmentation import Augmenter, stacked
+from bench.engine.engine import fit
+from bench.engine.inference import Ask, Member, Model, Part, Scored, predict, validation_facts
+from bench.engine.resume import Checkpoints
+from bench.engine.stage import Training
+from bench.engine.tensor_files import load_tensors, save_tensors
 from bench.method import Method, Stage
-from bench.runs.material import Context, Hooks, Material, Test
+from bench.runner.material import Context, Hooks, Material, Test
 from bench.seeds import seed_for
 from bench.store import RunFolder
-from bench.training.engine import fit
-from bench.training.inference import Ask, Member, Model, Part, Scored, predict, validation_facts
-from bench.training.resume import Checkpoints
-from bench.training.stage import Training
-from bench.training.tensor_files import load_tensors, save_tensors
 
 
 @dataclass(frozen=True, eq=False)

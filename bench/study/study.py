@@ -13,7 +13,7 @@ from bench.executor import Outcome
 from bench.layout import Layout
 from bench.registry import registry_of
 from bench.request import Request
-from bench.runs.cell import Cell, has
+from bench.runner.cell import Cell, has
 from bench.sources import stamp_of_code
 from bench.spec import digest
 from bench.store import StudyFolder

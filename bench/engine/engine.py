@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
+from bench.engine.inference import Member, Model, Part, encoded_part
+from bench.engine.resume import NEVER, Checkpoints, State
+from bench.engine.stage import Log, StageRun, Training, Watch, rows_of
 from bench.errors import BadConfig
 from bench.method import Method, Stage
-from bench.training.inference import Member, Model, Part, encoded_part
-from bench.training.resume import NEVER, Checkpoints, State
-from bench.training.stage import Log, StageRun, Training, Watch, rows_of
 
 Build = Callable[[Stage | None], Model]  # a new model, seeded; of a fresh stage or of the run
 

@@ -20,12 +20,8 @@ from bench.availability import DropoutLaw, Subset
 from bench.data import Tokens
 from bench.encoders import Inputs
 from bench.encoders.augmentation import Augmenter
-from bench.errors import GivenUp
-from bench.method import Progress, Stage
-from bench.seeds import generator_for, seed_for
-from bench.spec import Recipe
-from bench.training.batches import balanced_order, split_batches
-from bench.training.inference import (
+from bench.engine.batches import balanced_order, split_batches
+from bench.engine.inference import (
     Ask,
     Member,
     Model,
@@ -33,8 +29,12 @@ from bench.training.inference import (
     predict,
     selection_score,
 )
-from bench.training.optimiser import only_these_train, optimiser_of
-from bench.training.resume import State, generator_states, set_generator_states
+from bench.engine.optimiser import only_these_train, optimiser_of
+from bench.engine.resume import State, generator_states, set_generator_states
+from bench.errors import GivenUp
+from bench.method import Progress, Stage
+from bench.seeds import generator_for, seed_for
+from bench.spec import Recipe
 
 Log = Callable[[dict[str, Any]], None]
 

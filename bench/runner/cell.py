@@ -115,11 +115,11 @@ def _attempt(
     report: Callable[[float], None],
     watch: Callable[[Mapping[str, Any]], None],
 ) -> None:
+    from bench.engine.resume import SaveRule
     from bench.protocol import condition_of
-    from bench.runs.material import Context, Hooks, resolve_device
-    from bench.runs.peak_memory import begin_measuring
-    from bench.runs.runner import execute
-    from bench.training.resume import SaveRule
+    from bench.runner.material import Context, Hooks, resolve_device
+    from bench.runner.peak_memory import begin_measuring
+    from bench.runner.runner import execute
 
     conditions = [condition_of(condition) for condition in cell.conditions]
     context = Context(
@@ -133,7 +133,7 @@ def _attempt(
     spec, folder = _smaller_if_asked(cell.spec, payload, context.device)
     execute(folder, spec, conditions, context, Hooks(report, watch))
     if payload.get("keep"):  # searches have nothing to keep
-        from bench.runs.representing import keep_representations
+        from bench.runner.representing import keep_representations
 
         keep_representations(folder, cell.spec, conditions, context)
 
@@ -142,7 +142,7 @@ def _smaller_if_asked(
     spec: RunSpec, payload: Mapping[str, Any], device: str
 ) -> tuple[RunSpec, RunFolder]:
     """Return what is trained, with a smaller batch if this is the retry, and where it goes."""
-    from bench.runs.peak_memory import peak_memory
+    from bench.runner.peak_memory import peak_memory
 
     smaller, path = payload.get("smaller"), Path(payload["path"])
     if smaller is None:

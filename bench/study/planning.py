@@ -19,12 +19,12 @@ from bench.patterns import pattern_digest, test_pattern, training_pattern
 from bench.protocol import Condition, Protocol, Setting, condition_of
 from bench.registry import registry_of
 from bench.request import Request, checked, encoder_of, preset_path, recipe_of
-from bench.runs.cell import Cell
-from bench.runs.material import Context, load_dataset, resolve_device, resolve_precision
+from bench.runner.cell import Cell
+from bench.runner.material import Context, load_dataset, resolve_device, resolve_precision
 from bench.sources import code_of_run
 from bench.spec import EncoderConfig, Recipe, RunSpec, SelectionRule, digest
 from bench.splits import make_split, regrouped
-from bench.studies.study import Study, joined, stamp_of_file
+from bench.study.study import Study, joined, stamp_of_file
 
 MAX_SUBSET_MODALITIES = 8  # 255 conditions
 MIN_RETRY_BATCH = 4  # cases; a run that needs more memory than that is not helped by halves

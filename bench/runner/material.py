@@ -14,6 +14,8 @@ import torch
 
 from bench.availability import Subset, subsets
 from bench.data import Availability, Dataset, Split
+from bench.engine.inference import Ask
+from bench.engine.resume import SaveRule
 from bench.errors import BadData, BadRequest
 from bench.method import Config, Method, ShallowMethod
 from bench.patterns import Pattern, test_pattern, training_pattern
@@ -21,8 +23,6 @@ from bench.protocol import Condition, Setting, gaps_of
 from bench.registry import Registry
 from bench.spec import RunSpec
 from bench.splits import split_of
-from bench.training.inference import Ask
-from bench.training.resume import SaveRule
 
 Report = Callable[[float], None]  # takes the share of the run that is done, 0 to 1
 Watch = Callable[[Mapping[str, Any]], None]  # takes each row of the history; may raise to stop

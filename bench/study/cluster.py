@@ -21,7 +21,7 @@ from bench.errors import BadRequest
 from bench.executor import Task, retry_of
 from bench.store import StudyFolder
 from bench.store.claims import job_of_slurm
-from bench.studies.worker import perform
+from bench.study.worker import perform
 
 RECORD = "jobs.json"
 FOLDER = "slurm"  # of a study
@@ -165,7 +165,7 @@ def _work(task: Task) -> None:
 @contextmanager
 def _stopping() -> Iterator[list[int]]:
     """Ask the training to stop at a signal; give the numbers of those that were heard."""
-    from bench.training.resume import ask_to_stop
+    from bench.engine.resume import ask_to_stop
 
     heard: list[int] = []
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from bench.plugins.listing import aligned
 from bench.request import Request
-from bench.runs.cell import Cell
+from bench.runner.cell import Cell
 from bench.store import StudyFolder
-from bench.studies.expectation import Expectation
-from bench.studies.study import Study
+from bench.study.expectation import Expectation
+from bench.study.study import Study
 from bench.wording import counted
 
 

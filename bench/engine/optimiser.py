@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.engine.inference import Model
 from bench.spec import Recipe
-from bench.training.inference import Model
 
 
 @contextmanager

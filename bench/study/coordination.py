@@ -11,10 +11,10 @@ from typing import Any
 from bench.errors import BadData, Claimed
 from bench.executor import CLAIMED, LEFT, Executor, Outcome, Task, stops_the_study
 from bench.request import Request
-from bench.runs.cell import FOUND, Cell, failed_at
+from bench.runner.cell import FOUND, Cell, failed_at
 from bench.store import RunFolder, StudyFolder
-from bench.studies.expectation import Expectation
-from bench.studies.study import Answer, Study, note
+from bench.study.expectation import Expectation
+from bench.study.study import Answer, Study, note
 
 ELSEWHERE_SECONDS = 0.5  # between looks at what another coordinator is at work on
 

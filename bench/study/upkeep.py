@@ -14,9 +14,9 @@ from pathlib import Path
 
 from bench.errors import BadRequest
 from bench.store import RunFolder, StudyFolder
-from bench.studies.attendance import attending
-from bench.studies.cluster import FOLDER, RECORD, bundles_of, cancel_jobs, queue
-from bench.studies.standing import standings
+from bench.study.attendance import attending
+from bench.study.cluster import FOLDER, RECORD, bundles_of, cancel_jobs, queue
+from bench.study.standing import standings
 from bench.wording import counted
 
 PATIENCE = 10.0  # seconds that a coordinator has to end, before it is ended less gently

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from bench.blocks import masked_mean
+from bench.engine.inference import Pass, passes
 from bench.method import Method
 from bench.protocol import Condition
-from bench.runs.deep import Deep
-from bench.runs.material import Context, Material, Test, set_threads
-from bench.runs.representations import Represented
-from bench.runs.runner import load_fitted
+from bench.runner.deep import Deep
+from bench.runner.material import Context, Material, Test, set_threads
+from bench.runner.representations import Represented
+from bench.runner.runner import load_fitted
 from bench.spec import RunSpec
 from bench.store import RunFolder
-from bench.training.inference import Pass, passes
 
 
 def keep_representations(

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.errors import BenchError, Claimed, NotApplicable, is_lack_of_memory, reason_for
 from bench.executor import BUG, CLAIMED, OUT_OF_MEMORY, Outcome, Task
-from bench.runs.cell import run_cell
+from bench.runner.cell import run_cell
 from bench.store.claims import COORDINATOR
 
 
@@ -35,11 +35,11 @@ def perform(task: Task, report: Callable[[float], None]) -> Outcome:
 def _work(task: Task, report: Callable[[float], None]) -> Any:
     if task.kind == "plan":
         from bench.request import Request
-        from bench.studies.planning import plan
+        from bench.study.planning import plan
 
         return plan(Request(**task.payload)).to_json()
     if task.kind == "scan":
-        from bench.studies.planning import scan_for_leaks
+        from bench.study.planning import scan_for_leaks
 
         return scan_for_leaks(**task.payload)
     if task.kind == "search":

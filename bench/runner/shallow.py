@@ -12,11 +12,11 @@ import numpy as np
 
 from bench.data import Availability
 from bench.encoders.features import FeatureExtractor
+from bench.engine.inference import Scored, validation_facts
 from bench.method import ShallowMethod
 from bench.patterns import rows_that_serve
-from bench.runs.material import Material, Test
+from bench.runner.material import Material, Test
 from bench.store import RunFolder
-from bench.training.inference import Scored, validation_facts
 
 
 @dataclass(frozen=True, eq=False)
