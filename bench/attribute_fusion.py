@@ -7,8 +7,8 @@ baseline Self-Attention and "AlignedFusion without intermediate token": the pape
 numbers for the two. Equation numbers are those of AlignedFusion (MIDL 2026, under review).
 """
 
-# B batch, M modalities, S sets (modalities that are used), T tokens, N tokens of a set,
-# A attributes, V values of an attribute, C token width, D model width, K classes
+# B batch, M modalities, S sets (modalities that are used), N tokens of a set, A attributes, V
+# values of an attribute, D model width
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ the dataset; attributes that decide a class; groups and identical pictures on bo
 A finding is a warning in reports, never a silent drop.
 """
 
-# N cases, A attributes, K classes
+# N cases, A attributes
 
 from __future__ import annotations
 

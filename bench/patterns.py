@@ -5,7 +5,7 @@ column has an order in which its cells go; a rate takes the first round(rate x c
 patterns are nested. A case keeps its last cell: its turn passes to the next case in the order.
 """
 
-# N cases, n cases of a part, M modalities, A attributes, C columns that can lose cells
+# N cases, n cases of a part, A attributes, C columns that can lose cells
 
 from __future__ import annotations
 

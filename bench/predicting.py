@@ -4,7 +4,7 @@ Nothing is fitted: preprocessing, weights and models come from the run's checkpo
 no label; whatever a dataset says of labels is never read. What they lack, they lack.
 """
 
-# N new cases, M modalities, K classes
+# N new cases, K classes
 
 from __future__ import annotations
 

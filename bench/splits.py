@@ -7,7 +7,7 @@ seed sees the same test parts. The validation part is the official one or is car
 by group and stratified, from (dataset, fold, seed).
 """
 
-# N cases, K classes
+# N cases
 
 from __future__ import annotations
 

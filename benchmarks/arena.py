@@ -1,6 +1,6 @@
 """Made-up cases, and what all methods of a benchmark share: encoders, recipe, preprocessing."""
 
-# N cases, M modalities
+# N cases
 
 from __future__ import annotations
 

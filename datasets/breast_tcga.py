@@ -15,7 +15,7 @@ protein (NaN where absent); the release itself is an R object.
 Source: Singh et al., Bioinformatics 35(17), 2019; TCGA Network, Nature 490, 2012.
 """
 
-# N cases, W features
+# W features
 
 from __future__ import annotations
 

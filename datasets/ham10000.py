@@ -13,8 +13,6 @@ Source: Tschandl, Rosendahl and Kittler, Scientific Data 5, 180161, 2018, and th
 release.
 """
 
-# N cases
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -28,7 +28,7 @@ Departures:
 - `intermediate_token: false` is the self-attention baseline with reconstruction, of one class.
 """
 
-# B batch, S sets (modalities that are used), N tokens of a set, D model width, K classes
+# B batch, S sets (modalities that are used), N tokens of a set, D model width
 
 from __future__ import annotations
 

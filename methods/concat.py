@@ -8,7 +8,7 @@ a new method has to beat.
 Source: none; the baseline of many papers. Sizes are ours: one hidden layer of width D.
 """
 
-# B batch, M modalities, D model width, K classes
+# B batch, M modalities, D model width
 
 from __future__ import annotations
 

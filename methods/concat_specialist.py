@@ -7,7 +7,7 @@ budget of epochs, so a study pays for 2^M - 1 trainings; the report names the su
 Source: none; the comparison that reviewers ask for.
 """
 
-# B batch, M modalities, D model width, K classes
+# B batch, M modalities, D model width
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ Departures: modalities are pooled token by token (the paper sums one picture vec
 vector); one hidden layer of width D; no modality dropout unless the configuration asks for it.
 """
 
-# B batch, M modalities, D model width, K classes
+# B batch, M modalities, D model width
 
 from __future__ import annotations
 

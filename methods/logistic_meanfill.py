@@ -6,8 +6,6 @@ to `logistic-specialist` shows how much a subset suffers from a model that never
 Source: none; scikit-learn's logistic regression, C = 1.
 """
 
-# N cases, W feature width, K classes
-
 from __future__ import annotations
 
 from collections.abc import Mapping

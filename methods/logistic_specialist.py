@@ -7,8 +7,6 @@ which a network does not beat it says that the network is not needed.
 Source: none; scikit-learn's logistic regression, C = 1.
 """
 
-# N cases, M modalities, W feature width, K classes
-
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -7,7 +7,7 @@ above, the gaps of the data set tell the label, and every method can use that.
 Source: none; scikit-learn's logistic regression, C = 1.
 """
 
-# N cases, M modalities, A attributes, K classes
+# N cases, A attributes
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Departures:
   study's, AE widths 2D, D, D/2 and classifier width D follow it (officially 256, 128, 64 for 128).
 """
 
-# B batch, M modalities, D model width, K classes
+# B batch, M modalities, D model width
 
 from __future__ import annotations
 

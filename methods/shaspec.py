@@ -27,7 +27,7 @@ Departures:
 - `table4` rebuilds the parameter count of CMML's Table 4 alone: without encoders r and s coincide.
 """
 
-# B batch, M modalities, P pairs of modalities, D model width, K classes
+# B batch, M modalities, P pairs of modalities, D model width
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ each as if it were alone; the weights that are kept are those of one epoch for a
 Source: none; the single-modality rows of many papers. Sizes are ours: one hidden layer of width D.
 """
 
-# B batch, N cases, M modalities, D model width, K classes
+# B batch, M modalities, D model width, K classes
 
 from __future__ import annotations
 

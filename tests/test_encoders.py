@@ -1,7 +1,5 @@
 """From preprocessed cases to tokens: what is encoded, by what, and what never is."""
 
-# B batch, T tokens, D token width
-
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@ case lacks being at the training mean; `bench run` trains without its validation
 subset on the cases that have it, unless it is asked for every case.
 """
 
-# N cases, K classes
+# N cases
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Tables as sentences: how they are written, read by a frozen model, and looked up."""
 
-# B batch, A attributes, T slots, C token width
+# B batch, A attributes, C token width
 
 from __future__ import annotations
 

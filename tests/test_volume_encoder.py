@@ -1,6 +1,6 @@
 """Volumes: read from files, standardised by the training part, encoded like everything else."""
 
-# B batch, T tokens, D token width
+# T tokens, D token width
 
 from __future__ import annotations
 

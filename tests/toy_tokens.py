@@ -1,6 +1,6 @@
 """Small synthetic tasks and tokens for the tests of attribute-level methods."""
 
-# B batch, T tokens, C token width, A attributes, V values
+# B batch, T tokens, A attributes
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Forty cases of a table and a vector, encoded, and a method that can be told what to do."""
 
-# B batch, M modalities, K classes
+# B batch
 
 from __future__ import annotations
 

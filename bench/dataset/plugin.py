@@ -1,7 +1,5 @@
 """What a dataset plugin is. A plugin file ends with `PLUGIN = TheClass`."""
 
-# N rows of a table, or cases
-
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -5,8 +5,8 @@ Table: standardised numbers and one-hot codes. Vector: standardised. Picture: gr
 of at most 8 x 16 x 16 block means.
 """
 
-# N cases, B rows asked for, M modalities, A attributes, W feature width, P components,
-# V values of a small copy of a picture or volume
+# N cases, B rows asked for, A attributes, W feature width, P components, V values of a small copy
+# of a picture or volume
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The encoders that all methods of a study share: preprocessed cases in, tokens out."""
 
-# B batch, M modalities, T tokens of a modality, C token width, A attributes
+# B batch, M modalities, T tokens of a modality, C token width
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Pictures and volumes: channel moments of the training part, and tensors with the gaps blank."""
 
-# N cases, B rows asked for, M modalities
+# N cases, B rows asked for
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Predict every condition from one encoding of each case, and score a validation part."""
 
-# N cases, B batch, b rows of one pass, M modalities, K classes
+# N cases, b rows of one pass, M modalities, K classes
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One stage of a training: its epochs and steps, its schedule, validation and chosen weights."""
 
-# N cases, B batch, M modalities, K classes
+# B batch, M modalities, K classes
 
 from __future__ import annotations
 

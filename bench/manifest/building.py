@@ -1,6 +1,6 @@
 """Make a dataset of a manifest and the files that it names."""
 
-# N cases, M modalities
+# N cases
 
 from __future__ import annotations
 

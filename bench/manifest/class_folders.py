@@ -1,7 +1,5 @@
 """The table of a folder without one, whose sub-folders tell the classes of its files."""
 
-# N cases
-
 from __future__ import annotations
 
 import csv

@@ -1,6 +1,6 @@
 """Columns of a manifest's table: labels, groups, parts, folds, attributes, vectors."""
 
-# N cases, K classes, W vector width
+# N cases, W vector width
 
 from __future__ import annotations
 

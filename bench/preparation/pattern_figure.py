@@ -4,7 +4,7 @@ Dots over modalities beside bars of cases, as in UpSet plots (A. Lex et al., IEE
 2014); each bar is parted by class.
 """
 
-# N cases, M modalities, P patterns, K classes
+# M modalities, P patterns, K classes
 
 from __future__ import annotations
 

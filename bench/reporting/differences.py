@@ -5,8 +5,6 @@ so that their interval is widened (Nadeau and Bengio 2003); seeds on one split t
 training again would change, not how much other cases would.
 """
 
-# R repeats
-
 from __future__ import annotations
 
 import math

@@ -1,7 +1,5 @@
 """Train, save, load and ask a method that the engine trains."""
 
-# N cases, K classes
-
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,6 @@
 """What a run keeps of its cases, as tables: predictions, who has what, labels and subgroups."""
 
-# N cases, K classes
+# K classes
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What a run works on: where it happens, its data, split and patterns, and who is told of it."""
 
-# N cases, n cases of a condition, M modalities
+# N cases, n cases of a condition
 
 from __future__ import annotations
 

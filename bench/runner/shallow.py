@@ -1,7 +1,5 @@
 """Fit, save, load and ask a method of scikit-learn."""
 
-# N cases, K classes
-
 from __future__ import annotations
 
 from collections.abc import Sequence

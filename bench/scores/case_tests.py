@@ -1,6 +1,6 @@
 """Tests on the cases of one split, which are slow: their outcomes are kept in the cache."""
 
-# R repeats, P places, N cases, K classes, C conditions
+# R repeats, N cases
 
 from __future__ import annotations
 

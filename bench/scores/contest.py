@@ -6,7 +6,7 @@ folds, whose cases are never pooled into one ranking. Where the data cannot carr
 outcome has a reason in place of a p.
 """
 
-# R repeats, P places, N cases, K classes, C conditions
+# R repeats, C conditions
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The metrics of tables: how predictions are scored, and how that is printed."""
 
-# N cases, K classes
+# N cases
 
 from __future__ import annotations
 

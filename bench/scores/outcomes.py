@@ -1,6 +1,6 @@
 """The outcome of a contest: which test tells two rows apart, and what it says."""
 
-# R repeats, P places, N cases, K classes, C conditions
+# R repeats, N cases, K classes, C conditions
 
 from __future__ import annotations
 

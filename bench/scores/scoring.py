@@ -5,7 +5,7 @@ score stands. Scores are never stored: they are computed here, from the stored p
 time that they are printed.
 """
 
-# R repeats, P places, N cases, K classes
+# R repeats, P places
 
 from __future__ import annotations
 

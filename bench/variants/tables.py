@@ -5,8 +5,6 @@ the interval and the test: folds get the corrected resampled t, seeds on one fix
 compared by Obuchowski and Rockette, and one repeat alone has neither.
 """
 
-# R repeats, P places
-
 from __future__ import annotations
 
 import math
