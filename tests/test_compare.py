@@ -87,7 +87,7 @@ def test_it_fits_one_screen_and_explains_itself(
     assert len(out.splitlines()) <= 30
     text = " ".join(out.split())
     assert "toy, training: complete: a against b" in text
-    assert "A is a, B is b. P(A > B): share of repeats in which A is better, ties half." in text
+    assert "A is a, B is b. P(A > B): share of folds in which A is better, ties half." in text
     assert "corrected resampled t (Nadeau and Bengio), two-sided, unit: 3 folds" in text
     assert "Interval: 95 %, not adjusted." in text
 
@@ -122,6 +122,37 @@ def test_one_method_in_two_studies_is_compared_and_its_differences_are_named(
     assert "They differ in: recipe.epochs." in out
     found = lines(capsys, study, "b", "a@longer")
     assert float(found["ACC", "0", "difference"]["mean"]) == pytest.approx(-50.0)
+
+
+def test_each_side_says_its_own_repeats_where_they_differ(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_methods(study)
+    longer = {"epochs": 60}
+    other = StudyFolder(study.root, "longer").create()
+    for seed in range(2):
+        two_methods(other, recipe=Recipe.model_validate(longer), seed=seed)
+    out = " ".join(said(capsys, study, "a@main", "a@longer").split())
+    assert "A: Mean ± sample SD over 3 repeats (3 folds x 1 seed). B: Mean" in out
+    assert "B: Mean ± sample SD over 6 repeats (3 folds x 2 seeds). A - B is over the folds" in out
+    assert "reference a@main" in out
+    assert "P(A > B): share of folds in which A is better" in out
+
+
+def test_a_study_with_other_folds_is_not_paired_fold_by_fold(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_methods(study)
+    other = StudyFolder(study.root, "shifted").create()
+    for fold in range(3):
+        predictions = binary({"0": ACC_0_AUC_0}, first_case=4 * fold + 2)
+        finished(other, predictions, method="b", fold=fold, n_folds=3)
+    found = lines(capsys, study, "a", "b@shifted")
+    assert found["ACC", "0", "p"]["text"] == "n.t."
+    assert float(found["ACC", "0", "superior"]["mean"]) == 1.0
+    out = " ".join(said(capsys, study, "a", "b@shifted").split())
+    assert "share of pairs of folds in which A is better" in out
+    assert "folds of one number have different test cases in the two rows" in out
 
 
 def test_a_single_repeat_is_compared_but_not_tested(

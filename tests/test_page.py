@@ -7,10 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -172,6 +174,37 @@ def test_a_difference_is_paired_over_repeats(study: StudyFolder) -> None:
     assert found.interval == pytest.approx((7 / 36 - half, 7 / 36 + half), abs=1e-5)
     assert not found.is_clear
     assert found.n_repeats == 3
+
+
+def in_folds(study: StudyFolder, method: str, folds: Sequence[Sequence[float]]) -> None:
+    """Store a run per fold, trained on 4 cases, 8 cases, and so on."""
+    for fold, p in enumerate(folds):
+        scores = binary(dict.fromkeys(SUBSETS, p), first_case=4 * fold)
+        folder = finished(study, scores, method=method, fold=fold, n_folds=len(folds))
+        n_train = 4 * (fold + 1)
+        parts = pd.DataFrame({"part": ["train"] * n_train + ["test"] * 4, "condition": ""})
+        parts.to_parquet(folder.path / "availability.parquet")
+
+
+def test_folds_of_several_sizes_are_corrected_by_all_of_them(study: StudyFolder) -> None:
+    in_folds(study, "a", [ACC_100_AUC_100] * 3)
+    in_folds(study, "b", [ACC_50_AUC_75, ACC_0_AUC_0, ACC_50_AUC_50])
+    rows = Rows.of(contents(study))
+    found = rows.difference("a", "b", "AUC", rows.columns("AUC", ""))
+    # differences 0.25, 1 and 0.5 with SD 0.3818813; 12 test cases in all, 24 of training
+    half = 4.302653 * 0.3818813 * (1 / 3 + 12 / 24) ** 0.5
+    assert found.interval == pytest.approx((7 / 12 - half, 7 / 12 + half), abs=1e-5)
+
+
+def test_folds_of_other_cases_have_no_difference(study: StudyFolder) -> None:
+    in_folds(study, "a", [ACC_100_AUC_100] * 3)
+    in_folds(study, "b", [ACC_50_AUC_75] * 2)
+    other = binary(dict.fromkeys(SUBSETS, ACC_50_AUC_75), first_case=1)
+    finished(study, other, method="c", fold=0)
+    rows = Rows.of(contents(study))
+    columns = rows.columns("AUC", "")
+    assert rows.difference("a", "c", "AUC", columns).n_repeats == 0
+    assert rows.difference("a", "b", "AUC", columns).n_repeats == 2
 
 
 def test_equal_differences_have_no_interval(study: StudyFolder) -> None:

@@ -181,7 +181,9 @@ def test_a_repeat_that_failed_at_one_rate_is_left_out_of_avg_and_said(study: Stu
     table = build(study, TRAIN_RATES)
     at_30, average = (cell(table, "concat", "ACC", header) for header in ("30 %", "AVG"))
     assert (at_30.value, at_30.n_repeats) == (50.0, 1)
-    assert notes_of(table, at_30) == ("1 of 2 repeats: failed: out of memory (fold 0, seed 1).")
+    assert notes_of(table, at_30) == (
+        "1 of 2 repeats done; failed: out of memory (fold 0, seed 1)."
+    )
     assert (average.value, average.n_repeats) == (75.0, 1)
     assert notes_of(table, average) == "Without fold 0, seed 1, not done in every training."
     assert cell(table, "concat", "ACC", "0 %").n_repeats == 2

@@ -253,7 +253,7 @@ def test_seeds_within_a_fold_are_averaged_before_its_test(study: StudyFolder) ->
     in_folds(study, "b", [ACC_50_AUC_75, ACC_50_AUC_75, ACC_50_AUC_75])
     first, second = entrants(study)
     contest = Contest(first, second, METRICS["ACC"], (PLACE,))
-    assert contest.folds.tolist() == [[1.0, 0.5], [1.0, 0.5], [0.75, 0.5]]
+    assert contest.folds == ({0: 1.0, 1: 1.0, 2: 0.75}, {0: 0.5, 1: 0.5, 2: 0.5})
     assert outcome_of(contest, "corrected-t").n == 3
 
 
@@ -286,6 +286,27 @@ def test_runs_that_were_tested_on_other_cases_are_not_compared(study: StudyFolde
     assert "n.t. (not testable) against a: the runs were tested on different cases." in caption(
         build(study)
     )
+
+
+def test_seeds_alone_are_not_compared_over_other_cases(study: StudyFolder) -> None:
+    for seed in range(6):
+        finished(study, binary({"0": ACC_50_AUC_75}), method="a", seed=seed)
+        finished(study, binary({"0": ACC_100_AUC_100}, first_case=1), method="b", seed=seed)
+    table = build(study, test="sign-flip", correction="none")
+    assert cell(table, "b", "0").p is None
+    assert "n.t. (not testable) against a: the runs were tested on different cases." in caption(
+        table
+    )
+
+
+def test_folds_of_one_number_but_other_cases_are_not_paired(study: StudyFolder) -> None:
+    in_folds(study, "a", [ACC_50_AUC_75] * 2 + [ACC_100_AUC_100])
+    for fold in range(3):
+        predictions = binary({"0": ACC_50_AUC_50}, first_case=4 * fold + 2)
+        finished(study, predictions, method="b", fold=fold, n_folds=3)
+    table = build(study)
+    assert cell(table, "b", "0").p is None
+    assert "folds of one number have different test cases in the two rows" in caption(table)
 
 
 def test_constant_scores_and_equal_rows_are_no_difference(study: StudyFolder) -> None:

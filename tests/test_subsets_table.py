@@ -197,7 +197,7 @@ def test_a_row_with_fewer_repeats_says_what_became_of_the_rest(study: StudyFolde
     table = only(study)
     other = row(table, "other")
     assert notes_of(table, other) == (
-        "1 of 2 repeats: failed: the loss is not finite (fold 0, seed 1)."
+        "1 of 2 repeats done; failed: the loss is not finite (fold 0, seed 1)."
     )
     assert (other.cells[0].value, other.cells[0].spread) == (50.0, None)
 
@@ -289,6 +289,16 @@ def test_a_constant_prediction_is_said_whatever_the_row_is_called(study: StudyFo
         "pattern-only is exactly 50.00 AUC in each column",
     ]
     assert cell(table, "pattern-only", "AUC", "1").value == 50.0
+
+
+def test_a_constant_prediction_without_an_auc_is_not_said_to_have_one(study: StudyFolder) -> None:
+    scores = {"0": (0.3,) * 4, "1": (0.3,) * 4, "2": (0.3,) * 4}
+    predictions = binary(scores)
+    finished(study, predictions[(predictions["condition"] != "2") | (predictions["label"] == 1)])
+    table = only(study)
+    assert cell(table, "concat", "AUC", "2").text == "-"
+    (said,) = (each for each in table.caption if "exactly 50.00 AUC" in each)
+    assert "exactly 50.00 AUC in columns 0 and 1:" in said
 
 
 def test_each_dataset_and_setting_has_its_table_with_rows_in_the_order_given(

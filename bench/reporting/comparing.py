@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.errors import BadRequest, unknown
@@ -30,6 +30,7 @@ from bench.store import StudyFolder
 from bench.tables import DASH, Cell, Column, Footnotes, Row, RowGroup, Table
 
 AVERAGE = "AVG"
+PAIRS = "pairs of"
 SMALLEST_P = 1e-4  # printed as it is; what is smaller is printed as smaller than this
 OF_METHODS = ("method", "preset", "method_config", "sources")  # methods may differ in these
 
@@ -141,7 +142,8 @@ class Pair:
         layout = layout.unblocked()
         places = list(dict.fromkeys(column.place for column in layout.columns))
         entrants = [
-            Entrant(row, score_grid(row.done, places, metrics)) for _, row in (first, second)
+            Entrant(replace(row, label=label), score_grid(row.done, places, metrics))
+            for label, row in (first, second)
         ]
         return cls(layout, (first[0], second[0]), *entrants)
 
@@ -212,18 +214,28 @@ class Pair:
 
     def _caption(self, families: Sequence[Family]) -> tuple[str, ...]:
         first, second = self.labels
-        rows = [self.first.row, self.second.row]
-        repeats = sorted({run.repeat for row in rows for run in row.runs})
         sentences = [
             captions.metrics_sentence([each.metric.name for each in families], self._n_classes()),
-            captions.repeats_sentence(repeats),
-            f"A is {first}, B is {second}. P(A > B): share of repeats in which A is better, ties "
-            "half.",
+            *self._repeats(_compared_by(families)),
+            f"A is {first}, B is {second}. P(A > B): share of {_compared_by(families)} in which A "
+            "is better, ties half.",
             *claims_in_words(families),
             _legend(families),
             self._unlike(),
         ]
         return tuple(sentence for sentence in sentences if sentence)
+
+    def _repeats(self, compared_by: str) -> list[str]:
+        """Say what the means are over, and what the differences are over where that differs."""
+        own = [each.grid.repeats for each in (self.first, self.second)]
+        if not own[0] or not own[1] or set(own[0]) == set(own[1]):
+            return [captions.repeats_sentence(sorted({*own[0], *own[1]}))]
+        each = [
+            f"{side}: {captions.repeats_sentence(sorted(repeats))}"
+            for side, repeats in zip("AB", own, strict=True)
+        ]
+        is_paired = not compared_by.startswith(PAIRS)
+        return [*each, f"A - B is over the {compared_by} that both have."] if is_paired else each
 
     def _n_classes(self) -> int:
         runs = [*self.first.row.done, *self.second.row.done]
@@ -239,13 +251,20 @@ class Pair:
         return f"They differ in: {', '.join(keys)}." if keys else ""
 
 
+def _compared_by(families: Sequence[Family]) -> str:
+    """Say what P(A > B) counts."""
+    outcomes = [each.outcome for family in families for each in family.comparisons]
+    unit = "folds" if any(family.unit == "fold" for family in families) else "repeats"
+    return unit if all(each.paired for each in outcomes) else f"{PAIRS} {unit}"
+
+
 def _columns(labels: tuple[str, str], metric: Metric) -> list[Column]:
     names = {
         "a": ("A", labels[0]),
         "b": ("B", labels[1]),
         "difference": ("A - B", "difference"),
         "interval": ("interval", "of the difference"),
-        "superior": ("P(A > B)", "share of repeats in which A is better"),
+        "superior": ("P(A > B)", "how often A is better"),
         "p": ("p", "not adjusted"),
         "p_adjusted": ("p adj.", "adjusted"),
     }
@@ -272,7 +291,7 @@ def _difference(family: Family, found: Comparison, notes: Footnotes) -> list[Cel
             metric.factor * outcome.difference,
             digits=metric.digits,
             marks=marks,
-            n_repeats=outcome.n,
+            n_repeats=outcome.n if family.unit in ("fold", "seed") else None,
             p=p,
             p_adjusted=adjusted,
         ),

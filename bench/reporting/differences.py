@@ -17,6 +17,8 @@ import numpy as np
 
 from bench.layout import LayoutColumn
 from bench.reporting.contents import Contents, Part
+from bench.scores.contest import Contest, Entrant
+from bench.scores.metrics import metric_named
 from bench.scores.results import Repeat
 from bench.scores.rows import RowRuns
 from bench.scores.scoring import ScoreGrid
@@ -84,16 +86,9 @@ class Rows:
         return "seeds" if len(repeats) > 1 else "single"
 
     @cached_property
-    def counts(self) -> tuple[int, int]:
-        """Training and test cases of a fold, for the correction of its overlap."""
-        for folder in (run.folder for run in self.contents.done):
-            if folder is not None and folder.path_of("availability.parquet").is_file():
-                frame = folder.availability()
-                sizes = frame[frame["condition"] == ""]["part"].value_counts()
-                if {"train", "test"} <= set(sizes.index):
-                    return int(sizes["train"]), int(sizes["test"])
-        n_folds = max((run.spec["n_folds"] for run in self.contents.done), default=2)
-        return max(n_folds - 1, 1), 1  # in shares of the cases: k - 1 parts to one
+    def entrants(self) -> dict[str, Entrant]:
+        """By label, the finished rows with their scores."""
+        return {label: Entrant(self.by_label[label], grid) for label, grid in self.grids.items()}
 
     def columns(self, metric: str, block: str) -> list[LayoutColumn]:
         """List the columns that AVG is over."""
@@ -113,20 +108,35 @@ class Rows:
     def difference(
         self, label: str, reference: str, metric: str, columns: Sequence[LayoutColumn]
     ) -> Difference:
-        """Compare the means over columns of two rows on the repeats that both have."""
+        """Compare the means over columns of two rows on the repeats that both have.
+
+        Folds of one number but other test cases are not the same repeat.
+        """
         own = self.values(label, metric, columns)
         other = self.values(reference, metric, columns)
-        return self.estimate({r: own[r] - other[r] for r in own if r in other})
+        rows = self.entrants[label], self.entrants[reference]
+        places = tuple(column.place for column in columns)
+        if not Contest(*rows, metric_named(metric), places).shares_folds:
+            return Difference(math.nan)
+        sizes = rows[1].fold_sizes if self.design == "folds" else (1, 0)
+        return self.estimate({r: own[r] - other[r] for r in own if r in other}, sizes)
 
-    def estimate(self, values: Mapping[Repeat, float]) -> Difference:
-        """Average paired differences; seeds within a fold count as one."""
+    def estimate(
+        self, values: Mapping[Repeat, float], sizes: tuple[int, int] = (1, 0)
+    ) -> Difference:
+        """Average paired differences; seeds within a fold count as one.
+
+        Args:
+            values: by repeat.
+            sizes: cases in the training parts and in the test parts; the default corrects nothing.
+        """
         if not values:
             return Difference(math.nan)
-        mean = float(np.mean(list(values.values())))
         units = _fold_means(values) if self.design == "folds" else np.array(list(values.values()))
+        mean = float(np.mean(units))
         if len(units) < 2:
             return Difference(mean, None, len(values))
-        n_train, n_test = self.counts if self.design == "folds" else (1, 0)
+        n_train, n_test = sizes
         found = corrected_resampled_t(units, n_train=n_train, n_test=n_test, alpha=ALPHA)
         low, high = found.interval
         # without variance the repeats say nothing of how sure a difference is

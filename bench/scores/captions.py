@@ -320,7 +320,8 @@ def constant_sentences(rows: Sequence[RowRuns], columns: Sequence[LayoutColumn])
         if constant:
             everywhere = len(constant) == len(names)
             listing = listed(names[place] for place in constant)
-            where = "each column" if everywhere else f"column {listing}"
+            columns_named = f"column{'s' * (len(constant) > 1)} {listing}"
+            where = "each column" if everywhere else columns_named
             sentences.append(
                 f"{row.label} is exactly 50.00 AUC in {where}: its prediction is the same for all "
                 "cases there."
@@ -343,7 +344,7 @@ def outcome_sentence(row: RowRuns, repeats: Sequence[Repeat]) -> str:
     said = "; ".join(
         f"{text} (" + "; ".join(map(repeat_name, which)) + ")" for text, which in outcomes.items()
     )
-    return f"{len(row.done)} of {counted(len(repeats), 'repeat')}: {said}."
+    return f"{len(row.done)} of {counted(len(repeats), 'repeat')} done; {said}."
 
 
 def outcome(run: RunResult) -> str:

@@ -45,7 +45,7 @@ class Outcome:
     difference: float  # first minus second, mean over repeats, not in percent
     interval: tuple[float, float]  # of confidence 1 - alpha; NaN: the test gives none
     p: float  # two-sided, not adjusted; NaN: not tested
-    p_superior: float  # share of repeats in which the first is the better one, ties half
+    p_superior: float  # share of folds or repeats in which the first is better, ties half
     n: int  # units: seeds, folds, columns, or cases
     paired: bool = True  # whether repeat r of both shares its seed
     reason: str = ""  # why it is not tested
@@ -69,6 +69,15 @@ class Entrant:
     def by_training(self) -> dict[tuple[str, Repeat], RunResult]:
         """The finished runs."""
         return {(run.setting, run.repeat): run for run in self.row.done}
+
+    @cached_property
+    def tested(self) -> dict[tuple[Place, int], set[str]]:
+        """By place and fold, the cases that were scored."""
+        found: dict[tuple[Place, int], set[str]] = {}
+        for (setting, (fold, _)), run in self.by_training.items():
+            for condition, (cases, _, _) in run.parts.items():
+                found.setdefault(((setting, condition), fold), set()).update(cases.tolist())
+        return found
 
     @cached_property
     def fold_sizes(self) -> tuple[int, int]:
@@ -121,10 +130,24 @@ class Contest:
         return self.repeats[0] == self.repeats[1]
 
     @cached_property
-    def folds(self) -> np.ndarray:
-        """(J, 2) scores of both in each fold that both have, seeds averaged."""
+    def folds(self) -> tuple[dict[int, float], dict[int, float]]:
+        """The scores of both by fold, seeds averaged."""
         first, second = (_by_fold(values) for values in self.values)
-        return np.array([[first[f], second[f]] for f in sorted({*first} & {*second})])
+        return first, second
+
+    @cached_property
+    def common_folds(self) -> list[int]:
+        """The folds that both have."""
+        return sorted({*self.folds[0]} & {*self.folds[1]})
+
+    @property
+    def shares_folds(self) -> bool:
+        """Whether a fold of one number has the same test cases in both rows."""
+        return all(
+            self.first.tested[place, fold] == self.second.tested[place, fold]
+            for place in self.places
+            for fold in self.common_folds
+        )
 
     @cached_property
     def scores(self) -> tuple[np.ndarray, np.ndarray]:

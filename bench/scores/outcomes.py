@@ -59,7 +59,11 @@ def _tested(effect: Outcome, p: float, interval: tuple[float, float], why_not: s
 
 
 def _over_folds(contest: Contest, test: str, alpha: float) -> Outcome:
-    a, b = contest.folds.reshape(-1, 2).T
+    if not contest.shares_folds:
+        a, b = (np.array(list(each.values())) for each in contest.folds)
+        why_not = "folds of one number have different test cases in the two rows"
+        return replace(_effect(contest, a, b, paired=False), reason=why_not)
+    a, b = (np.array([each[fold] for fold in contest.common_folds]) for each in contest.folds)
     effect = _effect(contest, a, b, paired=True)
     if effect.n < 2:
         return replace(effect, reason=effect.reason or "only one fold is common to both")
@@ -75,6 +79,8 @@ def _over_seeds(contest: Contest, test: str) -> Outcome:
     effect = _effect(contest, a, b, paired=contest.paired)
     if not contest.paired:
         return replace(effect, n=0, reason="the rows have no seeds in common")
+    if why_not := _unlike(contest):
+        return replace(effect, reason=why_not)
     return _on_differences(effect, test, a - b)
 
 

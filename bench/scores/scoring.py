@@ -184,7 +184,8 @@ def common_cases(runs: Iterable[RunResult], places: Collection[Place]) -> dict[R
 def constant_places(runs: Sequence[RunResult], places: Sequence[Place]) -> list[Place]:
     """List the places at which every run gives all its cases one and the same probability.
 
-    Its AUC there is exactly one half: all pairs are ties. Places with one case do not count.
+    Its AUC there is exactly one half: all pairs are ties. Places whose cases are of one class have
+    no AUC and do not count.
     """
     return [place for place in places if _are_constant(runs, place)]
 
@@ -192,10 +193,9 @@ def constant_places(runs: Sequence[RunResult], places: Sequence[Place]) -> list[
 def _are_constant(runs: Sequence[RunResult], place: Place) -> bool:
     setting, condition = place
     there = [run for run in runs if run.setting == setting]
-    return bool(there) and all(
-        condition in run.parts and _is_constant(run.parts[condition][2]) for run in there
+    parts = [run.parts[condition] for run in there if condition in run.parts]
+    return (
+        any((label != label[0]).any() for _, label, _ in parts)
+        and len(parts) == len(there)
+        and all((proba == proba[0]).all() for _, _, proba in parts)
     )
-
-
-def _is_constant(proba: np.ndarray) -> bool:
-    return len(proba) > 1 and bool((proba == proba[0]).all())
