@@ -238,6 +238,49 @@ def test_one_repeat_is_never_sure(study: StudyFolder) -> None:
     assert "no difference is sure" in text
 
 
+def test_a_lead_is_that_on_the_repeats_of_both(study: StudyFolder) -> None:
+    for seed, good in enumerate([ACC_0_AUC_0, ACC_50_AUC_50, ACC_100_AUC_100]):
+        finished(study, binary(dict.fromkeys(SUBSETS, good)), method="a", seed=seed)
+    for seed in range(2):
+        finished(study, binary(dict.fromkeys(SUBSETS, ACC_50_AUC_50)), method="b", seed=seed)
+    finished(study, binary(dict.fromkeys(SUBSETS, ACC_0_AUC_0)), method="b", seed=2)
+    noted(study)
+    lead = finding(contents(study)).sentences[0]
+    assert "a leads with 50.00, before b with 33.33. The lead is 16.67 (95 %" in lead
+    failed(study, "out of memory", method="b", seed=3)
+    finished(study, binary(dict.fromkeys(SUBSETS, ACC_100_AUC_100)), method="a", seed=3)
+    lead = finding(contents(study)).sentences[0]
+    assert "a leads with 62.50, before b with 33.33. The lead is 16.67 on the 3 repeats" in lead
+
+
+def test_a_row_that_leads_by_other_repeats_is_not_said_to_lead_on_those_of_both(
+    study: StudyFolder,
+) -> None:
+    for seed in range(5):
+        good = ACC_100_AUC_100 if seed > 1 else ACC_0_AUC_0
+        finished(study, binary(dict.fromkeys(SUBSETS, good)), method="a", seed=seed)
+    for seed, middling in enumerate([ACC_50_AUC_50, ACC_50_AUC_75]):
+        finished(
+            study,
+            binary({"0": middling, "1": (0.4,) * 4, "01": (0.1, 0.9) * 2}),
+            method="b",
+            seed=seed,
+        )
+    noted(study)
+    lead, _, sure, *_ = finding(contents(study)).sentences
+    assert "The lead is -" in lead
+    assert sure.startswith("Clearly behind a: none")
+
+
+def test_a_difference_without_spread_is_not_taken_for_one_repeat(study: StudyFolder) -> None:
+    for seed in range(3):
+        finished(study, binary(dict.fromkeys(SUBSETS, ACC_100_AUC_100)), method="a", seed=seed)
+        finished(study, binary(dict.fromkeys(SUBSETS, ACC_50_AUC_75)), method="b", seed=seed)
+    noted(study)
+    lead = finding(contents(study)).sentences[0]
+    assert "The lead is 25.00; it is the same every time, which does not tell whether" in lead
+
+
 # --- the page ---------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ class Difference:
     mean: float  # NaN without a common repeat
     interval: tuple[float, float] | None = None  # 95 %; None below two folds or seeds
     n_repeats: int = 0
+    why_none: str = ""  # why there is no interval, as the end of a sentence
 
     @property
     def is_clear(self) -> bool:
@@ -135,12 +136,16 @@ class Rows:
         units = _fold_means(values) if self.design == "folds" else np.array(list(values.values()))
         mean = float(np.mean(units))
         if len(units) < 2:
-            return Difference(mean, None, len(values))
+            unit = "fold" if self.design == "folds" else "repeat"
+            why = f"one {unit} cannot tell whether that is chance"
+            return Difference(mean, None, len(values), why)
         n_train, n_test = sizes
         found = corrected_resampled_t(units, n_train=n_train, n_test=n_test, alpha=ALPHA)
         low, high = found.interval
-        # without variance the repeats say nothing of how sure a difference is
-        return Difference(mean, (low, high) if high > low or not mean else None, len(values))
+        if high > low or not mean:
+            return Difference(mean, (low, high), len(values))
+        why = "it is the same every time, which does not tell whether that is chance"
+        return Difference(mean, None, len(values), why)
 
 
 def _fold_means(values: Mapping[Repeat, float]) -> np.ndarray:

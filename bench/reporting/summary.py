@@ -15,7 +15,7 @@ from bench.report import ReportOptions
 from bench.reporting.contents import Contents
 from bench.reporting.differences import INTERVALS, Difference, Rows
 from bench.scores.metrics import Metric, metric_named
-from bench.wording import listed
+from bench.wording import counted, listed
 
 CAUTION = (
     "The leader of each table was found by the same scores, so that its lead is flattered; the "
@@ -114,18 +114,23 @@ class _Words:
             return f"{self._where(columns)}: {listed(ties)} share the lead, {self._number(score)}."
         second, second_score = others[0]
         found = self.rows.difference(leader, second, self.metric.name, columns)
+        n_most = max(
+            len(self.rows.values(label, self.metric.name, columns)) for label in (leader, second)
+        )
         return (
             f"{self._where(columns)}: {leader} leads with {self._number(score)}, before {second} "
-            f"with {self._number(second_score)}. {self._judged(found)}"
+            f"with {self._number(second_score)}. {self._judged(found, n_most)}"
         )
 
-    def _judged(self, found: Difference) -> str:
-        """Say how large a lead is and whether it is more than chance over the repeats."""
+    def _judged(self, found: Difference, n_most: int) -> str:
+        """Say how large a lead is and whether it is more than chance over the repeats of both."""
         if not found.n_repeats:
             return "They have no repeat in common."
-        size = f"The lead is {self._number(abs(found.mean))}"
+        both = f" on the {counted(found.n_repeats, 'repeat')} that both have"
+        where = both if found.n_repeats < n_most else ""
+        size = f"The lead is {self._number(self._sign * found.mean)}{where}"
         if found.interval is None:
-            return f"{size}; one repeat cannot tell whether that is chance."
+            return f"{size}; {found.why_none}."
         ends = sorted(self._sign * end for end in found.interval)
         said = f"{size} (95 % interval {self._number(ends[0])} to {self._number(ends[1])})"
         return f"{said}, {'more than chance' if found.is_clear else 'which may be chance'}."
@@ -166,7 +171,11 @@ class _Words:
             other: self.rows.difference(leader, other, self.metric.name, columns)
             for other in others
         }
-        clear = [other for other, found in compared.items() if found.is_clear]
+        clear = [
+            other
+            for other, found in compared.items()
+            if found.is_clear and self._sign * found.mean > 0
+        ]
         unclear = [other for other in others if other not in clear]
         behind = f"behind {leader}: {listed(clear)}" if clear else f"behind {leader}: none"
         rest = f"; not told apart from it: {listed(unclear)}" if unclear else ""
