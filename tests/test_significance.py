@@ -317,6 +317,24 @@ def test_constant_scores_and_equal_rows_are_no_difference(study: StudyFolder) ->
     assert (found.p, found.marks) == (1.0, ())
 
 
+def test_a_class_of_one_case_is_named_as_the_reason(study: StudyFolder) -> None:
+    for seed in range(3):
+        for method, slope in (("a", 0.1), ("b", -0.1)):
+            p = [0.5 + slope * (i - seed) / 4 for i in range(6)]
+            finished(study, binary({"0": p}, [0, 0, 0, 1, 0, 0]), method=method, seed=seed)
+    assert "n.t. (not testable) against a: a class has one case, which cannot tell" in caption(
+        build(study)
+    )
+
+
+def test_a_reference_without_a_score_is_not_said_to_have_one(study: StudyFolder) -> None:
+    for method in "ab":
+        trained(study, method, 0.0)
+    failed(study, "out of memory", method="c", seed=0)
+    said = "No test: no column has a score of c and of another row."
+    assert said in caption(build(study, reference="c"))
+
+
 def test_the_bootstrap_tests_what_has_no_smooth_formula(study: StudyFolder) -> None:
     trained(study, "a", 2.0, conditions=("0",))
     trained(study, "b", 0.2, conditions=("0",))

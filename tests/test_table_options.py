@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,7 @@ def test_a_subgroup_of_one_class_has_no_auc(study: StudyFolder) -> None:
     row = group(table, "site = a (n = 2)").rows[0]
     assert cell(table, "0", "ACC", row).value == 50.0
     assert cell(table, "0", "AUC", row).text == "-"
+    assert notes_of(table, cell(table, "0", "AUC", row)).startswith("Undefined in every repeat:")
     assert "site = a (n = 2)" in to_markdown(table)
 
 
@@ -288,6 +290,19 @@ def test_common_cases_are_those_of_every_column(study: StudyFolder) -> None:
     assert [each.value for each in common.rows[0].cells] == [100.0, 50.0, 75.0]
     assert [each.n for each in common.columns] == [2, 2, None]
     assert "Restricted to the 2 cases that every column has." in common.caption
+
+
+def test_columns_with_as_many_but_other_cases_are_said_to_differ(study: StudyFolder) -> None:
+    finished(study, pd.concat([part("0", "abcd", "a"), part("1", "cdef", "c")]))
+    said = "6 test cases in all, n per column; the columns have different cases, compare rows"
+    assert any(said in each for each in build(study).caption)
+
+
+def test_cases_that_no_column_shows_are_not_counted(study: StudyFolder) -> None:
+    finished(study, pd.concat([part("0", "abcd", "a"), part("1", "ab", "a")]))
+    (whole,) = layouts_of(load_results(study))
+    shown = replace(whole, columns=tuple(c for c in whole.columns if c.condition == "1"))
+    assert "2 test cases in all, n per column." in build(study, shown=shown).caption
 
 
 def test_a_column_without_any_case_does_not_empty_the_others(study: StudyFolder) -> None:

@@ -75,9 +75,14 @@ class Contents:
         }
 
     @cached_property
-    def n_cases(self) -> dict[Place, int]:
+    def cases(self) -> dict[Place, set[str]]:
         """By place, the distinct cases over all rows and repeats."""
-        return {column.place: len(cases_scored(self.done, column.place)) for column in self.columns}
+        return {column.place: cases_scored(self.done, column.place) for column in self.columns}
+
+    @cached_property
+    def n_cases(self) -> dict[Place, int]:
+        """By place, how many these are."""
+        return {place: len(cases) for place, cases in self.cases.items()}
 
     def weights(self, block: str) -> list[float] | None:
         """Return the stated probability of each column of a block; None if they do not fit it."""

@@ -94,7 +94,8 @@ class _RowWriter:
             return Cell(text=_word(trained), marks=marks)
         n_cases = self.grid.n_cases[column.place]
         if column not in self.part.averaged[metric.name, column.block]:
-            return Cell(text=DASH, n=n_cases, n_repeats=0)
+            why = [] if self.part.is_whole else [UNDEFINED]  # the head of the column says it of all
+            return Cell(text=DASH, n=n_cases, n_repeats=0, marks=self._marks(why))
         found = self.grid.cell(metric.name, column.place)
         if not found.n_repeats:
             note = self._marks([UNDEFINED if n_cases else NOT_TESTED])

@@ -109,8 +109,8 @@ def _why_empty(contents: Contents, column: LayoutColumn) -> str:
     if not contents.n_cases[column.place]:
         return f"Column {column.name} has no test cases and is left out of {AVERAGE}."
     return (
-        f"The cases of column {column.name} are of one class, so that the AUC is undefined; it is "
-        f"left out of {AVERAGE}."
+        f"The cases of column {column.name} are of one class in every repeat, so that the AUC is "
+        f"undefined; it is left out of {AVERAGE}."
     )
 
 
@@ -127,7 +127,7 @@ def _caption(contents: Contents, whole: Part, explanation: Sequence[str]) -> tup
         captions.worst_sentence(options.metrics) if WORST in extras else "",
         "Best bold, second underlined, on unrounded means.",
         *_tests(whole),
-        captions.cases_sentence(rows, contents.n_cases.values()),
+        captions.cases_sentence(contents.cases.values()),
         captions.common_cases_sentence(len(cases_scored(contents.done)))
         if options.common_cases
         else "",

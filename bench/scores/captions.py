@@ -6,13 +6,13 @@ can be read without its study. What differs between rows is said per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.scores.metrics import metric_named
 from bench.scores.results import Repeat
 from bench.scores.rows import RowRuns
-from bench.scores.scoring import cases_scored, constant_places
+from bench.scores.scoring import constant_places
 from bench.spec import TEXT_MODELS, Augmentation
 from bench.wording import counted, listed
 
@@ -103,12 +103,12 @@ def common_cases_sentence(n_cases: int) -> str:
     return f"Restricted to the {counted(n_cases, 'case')} that every column has."
 
 
-def cases_sentence(rows: Sequence[RowRuns], counts: Iterable[int]) -> str:
-    """Say how many cases were tested, and whether the columns share them."""
-    n_cases = len(cases_scored(run for row in rows for run in row.done))
-    differ = len({n for n in counts if n}) > 1
+def cases_sentence(cases: Collection[set[str]]) -> str:
+    """Say how many cases were tested in the columns, and whether these share them."""
+    every: set[str] = set().union(*cases)
+    differ = any(each and each != every for each in cases)
     note = "; the columns have different cases, compare rows within a column" if differ else ""
-    return f"{counted(n_cases, 'test case')} in all, n per column{note}."
+    return f"{counted(len(every), 'test case')} in all, n per column{note}."
 
 
 def columns_sentence(conditions: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.scores.case_tests import computed, kept
+from bench.scores.case_tests import Arrays, computed, kept
 from bench.scores.contest import OF_TWO_MODELS, ON_CASES, Contest, Outcome
 from bench.scores.scoring import Place
 from bench.statistics import (
@@ -117,9 +117,9 @@ def _on_cases(contest: Contest, test: str, alpha: float) -> Outcome:
         return replace(effect, reason=why_not)
     asked = (test, contest.metric.name, contest.paired, alpha)
     is_slow = test == "bootstrap" or len(contest.places) > 1  # the rest takes milliseconds
-    p, low, high = (kept if is_slow else computed)(asked, _predictions(contest))
-    why_nan = "the cases or their scores do not vary enough to tell"
-    return _tested(effect, p, (low, high), why_nan)
+    predictions = _predictions(contest)
+    p, low, high = (kept if is_slow else computed)(asked, predictions)
+    return _tested(effect, p, (low, high), _why_nan(contest, predictions))
 
 
 def _of_two_models(contest: Contest, test: str, alpha: float) -> Outcome:
@@ -129,7 +129,8 @@ def _of_two_models(contest: Contest, test: str, alpha: float) -> Outcome:
     why_not = _no_two_models(contest, test) or effect.reason or _unlike(contest)
     if why_not:
         return replace(effect, n=0, reason=why_not)
-    label, first, second = _predictions(contest)
+    predictions = _predictions(contest)
+    label, first, second = predictions
     effect = replace(effect, n=len(label))
     first, second = first[0, 0], second[0, 0]  # (N, K)
     if test == "mcnemar":
@@ -137,8 +138,16 @@ def _of_two_models(contest: Contest, test: str, alpha: float) -> Outcome:
         found = mcnemar(int((right & ~other).sum()), int((other & ~right).sum()))
         return _tested(effect, found.p, (NAN, NAN), "")
     delong = paired_delong(first[:, 1], second[:, 1], label == 1, alpha=alpha)
-    why_nan = "the cases or their scores do not vary enough to tell"
-    return _tested(effect, delong.p, delong.interval, why_nan)
+    return _tested(effect, delong.p, delong.interval, _why_nan(contest, predictions))
+
+
+def _why_nan(contest: Contest, predictions: Arrays) -> str:
+    """Say why a test on cases has no p."""
+    label, first, _ = predictions
+    counts = [np.bincount(label[~np.isnan(proba).any(axis=1)]) for proba in first[:, 0]]  # (N, K)
+    if contest.metric.name == "AUC" and any((each == 1).any() for each in counts):
+        return "a class has one case, which cannot tell how much its cases vary"
+    return "the cases or their scores do not vary enough to tell"
 
 
 def _no_two_models(contest: Contest, test: str) -> str:
@@ -180,7 +189,7 @@ def _unlike(contest: Contest) -> str:
     return ""
 
 
-def _predictions(contest: Contest) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _predictions(contest: Contest) -> Arrays:
     """Return labels (N,) and probabilities (C, R_a, N, K) and (C, R_b, N, K).
 
     Rows of NaN are cases that a condition does not have.

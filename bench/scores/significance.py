@@ -236,7 +236,7 @@ def claims_in_words(families: Sequence[Family]) -> list[str]:
 
 def _said(family: Family) -> str:
     if not family.comparisons:
-        return f"No test: no other row has a score beside {family.reference}."
+        return f"No test: no column has a score of {family.reference} and of another row."
     reason = family.shared_reason
     if reason:
         return f"n.t. (not testable) against {family.reference}: {reason}."
