@@ -60,6 +60,8 @@ def random_subset(observed: Tensor, generator: torch.Generator, law: DropoutLaw)
         return observed
     n_rows, n_modalities = observed.shape
     present = observed.cpu()
+    if not present.any(1).all():  # from nothing no subset can be drawn, however long one tries
+        raise ValueError("each case needs at least one observed modality to drop others")
     if law in ("uniform", "proper"):
         drawn = torch.randint(0, 2, present.shape, generator=generator).bool() & present
         while (refused := _refused(drawn, present, law)).any():  # keeps the law uniform

@@ -78,9 +78,8 @@ def main(arguments: list[str] | None = None) -> None:
         said = "interrupted; what is finished stays, the same command goes on"
         print(f"bench: {said}", file=sys.stderr)
         code = 130
-    except (BrokenPipeError, SystemExit):  # whoever read has enough; click exits at a broken pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    except (Exception, SystemExit) as error:
+        code = _of_plugin(error)
     sys.exit(code or 0)
 
 
@@ -95,6 +94,18 @@ def _ended_as_by_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _of_plugin(error: BaseException) -> int:
+    """Refuse an error of a user's plugin in one line; one of ours keeps its traceback."""
+    from bench.plugin_faults import fault_of_plugin
+
+    if fault := fault_of_plugin(error):
+        return _refused(str(fault))
+    if isinstance(error, BrokenPipeError | SystemExit):  # click exits at a broken pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read has enough
+        return 0
+    raise error
 
 
 def _refused(reason: str) -> int:

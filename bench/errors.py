@@ -60,14 +60,14 @@ def is_lack_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in NO_MEMORY)
 
 
-def reason_for(error: Exception) -> str:
+def reason_for(error: BaseException) -> str:
     """Say in one line why a run failed."""
     if isinstance(error, BenchError):
         return str(error)
     if is_lack_of_memory(error):
         said = str(error).strip().partition("\n")[0]
         return f"memory ran out ({said}); lower the batch size, or the runs at a time"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> UnknownName:

@@ -47,6 +47,11 @@ def plugin_name(path: Path) -> str:
     return path.stem.replace("__", "+").replace("_", "-")
 
 
+def shown_path(path: Path) -> str:
+    """Write a path as short as it can be from the working folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def is_manifest(path: str | Path) -> bool:
     """Say whether this is the path of a dataset's description and not of a plugin's code."""
     return str(path).lower().endswith(MANIFEST_ENDINGS)

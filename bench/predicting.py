@@ -20,6 +20,7 @@ import numpy as np
 from bench.answers import Answered
 from bench.availability import long_subset_name, subset_name
 from bench.data import Dataset, Split
+from bench.dataset import checked_dataset
 from bench.encoders import Preprocessor
 from bench.encoders.preprocessing import TableStatistics, VectorStatistics
 from bench.errors import BadData, BadRequest, unknown
@@ -152,8 +153,7 @@ def _read(spec: RunSpec, cases: NewCases, context: Context) -> Dataset:
     settings = dict(spec.dataset_config) if name == spec.dataset else {}
     plugin = context.registry.load("dataset", name)
     config = checked(plugin.config_class, settings | dict(cases.settings or {}), name)
-    dataset: Dataset = plugin().load_new(config, context.data_root)
-    return dataset
+    return checked_dataset(plugin().load_new(config, context.data_root), name, labelled=False)
 
 
 def _material(spec: RunSpec, dataset: Dataset, context: Context) -> Material:

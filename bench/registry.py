@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 import bench
 from bench.errors import BadConfig, BadPlugin, BadRequest, unknown
+from bench.plugin_faults import INCLUDED
 from bench.plugin_file import (
     BASES,
     FOLDERS,
@@ -37,6 +38,7 @@ from bench.plugin_file import (
     plugin_files,
     plugin_name,
     read_plugin_file,
+    shown_path,
 )
 
 Origin = Literal["built-in", "include", "entry point"]
@@ -161,7 +163,7 @@ class Registry:
     def _refuse_unplaced(self, name: str) -> None:
         for path, page in self._included.items():
             if page.unplaced and plugin_name(path) == name:
-                raise BadPlugin(f"{name} ({_shown(path)}): {page.unplaced}")
+                raise BadPlugin(f"{name} ({shown_path(path)}): {page.unplaced}")
 
     def _failure(self, kind: Kind, listing: Listing) -> str:
         try:
@@ -292,12 +294,7 @@ def _clash(earlier: Found, other: Found) -> str:
 
 
 def _origin(found: Found) -> str:
-    return f"the {found.source} one ({_shown(found.path)})"
-
-
-def _shown(path: Path) -> str:
-    """Write a path as short as it can be from the working folder."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return f"the {found.source} one ({shown_path(found.path)})"
 
 
 def _listing(found: Found) -> Listing:
@@ -329,7 +326,7 @@ def _import_file(path: Path) -> ModuleType:
     the same in every process, so that its classes can be pickled.
     """
     digits = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]
-    package = f"bench_include_{digits}"
+    package = f"{INCLUDED}{digits}"
     if package not in sys.modules:
         module = ModuleType(package)
         module.__path__ = [str(path.parent)]
@@ -341,7 +338,7 @@ def _import_file(path: Path) -> ModuleType:
 def _import_failure(found: Found, error: BaseException) -> str:
     text = " ".join(str(error).split())
     line = _line_of(found.path, error)
-    where = _shown(found.path) + (f":{line}" if line else "")
+    where = shown_path(found.path) + (f":{line}" if line else "")
     return f"{found.kind} {found.name} cannot be imported ({where}): {type(error).__name__}: {text}"
 
 
@@ -356,7 +353,7 @@ def _line_of(path: Path, error: BaseException) -> int | None:
 
 def _check_class(found: Found, plugin: Any) -> None:
     """Refuse what is not a complete plugin class of its kind under its file's name."""
-    where = f"{found.kind} {found.name} ({_shown(found.path)})"
+    where = f"{found.kind} {found.name} ({shown_path(found.path)})"
     bases = [base for base, kind in BASES.items() if kind == found.kind]
     if not isinstance(plugin, type) or not any(each.__name__ in bases for each in plugin.__mro__):
         raise BadPlugin(
@@ -364,6 +361,12 @@ def _check_class(found: Found, plugin: Any) -> None:
         )
     if abstract := getattr(plugin, "__abstractmethods__", None):
         raise BadPlugin(f"{where}: {plugin.__name__} must define {', '.join(sorted(abstract))}")
+    settings = getattr(plugin, "config_class", None)
+    if settings is not None and not hasattr(settings, "model_fields"):
+        raise BadPlugin(
+            f"{where}: config_class must be a class of settings, derived from Config of "
+            f"bench.method (a method) or Frozen of bench.spec, got {settings!r}"
+        )
     if vars(plugin).get("name", found.name) != found.name:
         raise BadPlugin(
             f"{where}: its name is {vars(plugin)['name']!r} but its file gives {found.name!r}; "

@@ -133,7 +133,9 @@ def checked(model: type[BaseModel], values: Mapping[str, Any], what: str) -> Any
             error = unknown(f"setting of {what}", str(key), model.model_fields)
             raise BadConfig(str(error))
     try:
-        return model(**values)
+        found = model(**values)
+        model.model_validate(found.model_dump(warnings=False))  # the defaults too
+        return found
     except ValidationError as error:
         command = "run --help" if what == "run" else f"info {what}"
         raise BadConfig(f"{what}.{_fault(error)}; see `bench {command}`") from None

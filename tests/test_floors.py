@@ -17,7 +17,7 @@ PLUGIN_FOLDERS = ("methods", "datasets", "protocols", "reports")
 # imports from lower floors, and on its own floor from what stands to its left. The files of a
 # package may import each other, plugins never.
 FLOORS = [
-    "errors seeds availability wording plugin_file liveness",
+    "errors seeds availability wording plugin_file plugin_faults liveness",
     "spec layout pictures volumes data metrics statistics simulation",
     "blocks layers method attribute_fusion shallow protocol dataset splits patterns "
     "sources files store cache_folder executor",

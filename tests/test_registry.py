@@ -301,7 +301,7 @@ def test_a_checkout_without_links_gets_one_clear_line(tmp_path: Path) -> None:
     package = Path(bench.__file__).parent
     copy = tmp_path / "bench"
     copy.mkdir()
-    for name in ("__init__.py", "errors.py", "plugin_file.py", "registry.py"):
+    for name in ("__init__.py", "errors.py", "plugin_faults.py", "plugin_file.py", "registry.py"):
         shutil.copy(package / name, copy)
     for folder in FOLDERS.values():  # what git writes where it must not make links
         (copy / folder).write_text(f"../{folder}")

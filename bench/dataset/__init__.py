@@ -15,6 +15,7 @@ from bench.dataset.cells import (
     unique_names,
     words_of,
 )
+from bench.dataset.checking import checked_dataset
 from bench.dataset.plugin import DatasetPlugin
 from bench.dataset.release import (
     MissingFiles,
@@ -30,6 +31,7 @@ __all__ = [
     "DatasetPlugin",
     "MissingFiles",
     "bad_cell",
+    "checked_dataset",
     "files_there",
     "filled",
     "find_layout",

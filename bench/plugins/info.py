@@ -75,7 +75,8 @@ def _method_lines(plugin: Any) -> Iterator[str]:
     source = plugin.reference
     if source is not None:
         arxiv = f", arXiv {source.arxiv}" if source.arxiv else ""
-        yield f"source: {source.authors}, {source.title!r}, {source.venue} {source.year}{arxiv}"
+        place = f"{source.venue} {source.year}".strip()
+        yield f"source: {source.authors}, {source.title!r}, {place}{arxiv}"
     yield f"modality dropout: {plugin.dropout_law(plugin.config_class())}"
     yield f"limits: {_limits(plugin.capabilities)}"
     for title in ("presets", "ablations"):

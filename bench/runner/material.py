@@ -14,6 +14,7 @@ import torch
 
 from bench.availability import Subset, subsets
 from bench.data import Availability, Dataset, Split
+from bench.dataset import checked_dataset
 from bench.engine.inference import Ask
 from bench.engine.resume import SaveRule
 from bench.errors import BadData, BadRequest
@@ -167,7 +168,8 @@ def load_dataset(context: Context, name: str, config: Mapping[str, Any]) -> Data
     key = (name, path, changed, repr(sorted(config.items())), context.data_root)
     if key not in _datasets:
         plugin = context.registry.load("dataset", name)()
-        _datasets[key] = plugin.load(plugin.config_class(**config), context.data_root)
+        loaded = plugin.load(plugin.config_class(**config), context.data_root)
+        _datasets[key] = checked_dataset(loaded, name)
     return _datasets[key]
 
 

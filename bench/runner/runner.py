@@ -51,7 +51,7 @@ def execute(
     except Preempted:
         folder.release()
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a plugin that leaves is a run that failed
         if isinstance(error, GivenUp):
             checkpoints.discard()
         folder.fail(reason_for(error), traceback.format_exc())

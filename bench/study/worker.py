@@ -11,8 +11,16 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from bench.errors import BenchError, Claimed, NotApplicable, is_lack_of_memory, reason_for
+from bench.errors import (
+    BadPlugin,
+    BenchError,
+    Claimed,
+    NotApplicable,
+    is_lack_of_memory,
+    reason_for,
+)
 from bench.executor import BUG, CLAIMED, OUT_OF_MEMORY, Outcome, Task
+from bench.plugin_faults import fault_of_plugin
 from bench.runner.cell import run_cell
 from bench.store.claims import COORDINATOR
 
@@ -27,7 +35,10 @@ def perform(task: Task, report: Callable[[float], None]) -> Outcome:
         return Outcome(task.name, fault=CLAIMED)
     except BenchError as error:
         return Outcome(task.name, str(error), type(error).__name__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        mine = fault_of_plugin(error)
+        if mine and task.kind != "run":  # of which the reason is one cell's and the trace is kept
+            return Outcome(task.name, str(mine), BadPlugin.__name__)
         fault = OUT_OF_MEMORY if is_lack_of_memory(error) else BUG
         return Outcome(task.name, reason_for(error), fault, traceback.format_exc())
 

@@ -46,10 +46,11 @@ class Unlabelled(DatasetPlugin):
             }
         )
         available = np.array([[1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0]], bool)
+        picture = "picture" if config.change == "name" else "view"
         return Dataset(
             name=self.name,
             modalities=(
-                Modality("picture" if config.change == "name" else "view", "image"),
+                Modality(picture, "image"),
                 Modality("clinical", "table", attributes=table),
                 Modality("genes", "vector", width=width),
             ),
@@ -58,7 +59,7 @@ class Unlabelled(DatasetPlugin):
             label=np.full(4, -1),
             group=np.arange(4).astype(str),
             content={
-                "view": PictureArray(np.full((4, 8, 8, 1), 100, np.uint8)),
+                picture: PictureArray(np.full((4, 8, 8, 1), 100, np.uint8)),
                 "clinical": frame[[each.name for each in table]],
                 "genes": np.zeros((4, width), np.float32),
             },
