@@ -32,7 +32,7 @@ class Pattern:
     """Who has what after the gaps, and how the draw went."""
 
     availability: Availability  # of all N cases
-    realised: Mapping[str, float]  # column -> share of its present cells that is gone
+    realised: Mapping[str, float]  # column with present cells -> share of them that is gone
     n_displaced: int = 0  # turns that fell on a case's last cell and passed to another case
     n_empty: int = 0  # scored cases that have nothing and are given the class shares of training
 
@@ -349,6 +349,7 @@ def _without(
 def _realised(cells: _Cells, removed: np.ndarray) -> dict[str, float]:
     n_present = cells.present.sum(0)
     return {
-        name: round(float(removed[:, c].sum() / n_present[c]), 4) if n_present[c] else 0.0
+        name: float(removed[:, c].sum() / n_present[c])
         for c, name in enumerate(cells.names)
+        if n_present[c]
     }

@@ -174,6 +174,16 @@ def test_unequal_rates_hold_per_modality():
     assert draw_all(dataset, gaps).realised == {"table0": 0.2, "table1": 0.0, "table2": 0.4}
 
 
+def test_a_column_that_no_case_has_tells_no_rate_and_others_tell_it_unrounded():
+    dataset = make_dataset(n_cases=114)
+    table = dataset.content["table1"]
+    assert isinstance(table, pd.DataFrame)
+    table.loc[:, "size"] = np.nan
+    found = draw_all(dataset, Gaps(0.6, "attribute")).realised
+    assert "table1.size" not in found
+    assert set(found.values()) == {68 / 114}
+
+
 def test_missing_at_random_follows_the_given_column():
     dataset = make_dataset()
     gone = removed(dataset, draw_all(dataset, Gaps(0.3, mechanism="mar", given="age")), "modality")

@@ -172,7 +172,7 @@ def _training_draws(runs: Iterable[RunResult]) -> Draws:
     draws: Draws = {}
     for run in runs:
         gaps, drawn = run.spec["setting"].get("gaps"), run.facts.get("gaps")
-        if gaps and drawn:
+        if gaps and drawn and drawn["realised"]:
             draws.setdefault(_percent(gaps["rate"]), {})[run.setting, run.repeat] = drawn
     return draws
 
