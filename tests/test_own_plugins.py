@@ -18,6 +18,9 @@ from bench.data import Attribute, Dataset, Modality, PictureArray
 from bench.dataset import checked_dataset
 from bench.errors import BadData, BadPlugin
 from bench.registry import Registry
+from bench.reporting.checking import check
+from bench.store import StudyFolder
+from bench.study.standing import standings
 from tests.command_line import call
 
 N_CASES = 6
@@ -187,6 +190,28 @@ def test_a_method_that_leaves_the_program_is_a_failed_run(
     assert f"({path.name}:21: SystemExit: 3)" in capsys.readouterr().out
 
 
+def test_a_request_asked_again_after_an_edit_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    study = StudyFolder(tmp_path, "main")
+    asked = {"asked": {"methods": ["odd"]}, "layouts": []}
+    before, after = (asked | {"cells": [[f"odd-{n}", ["as-is"]]]} for n in "01")
+    study.write_json("study.json", {"requests": {"k": before, "l": after}})
+    assert [each.name for each in standings(study)] == ["odd-1"]
+    (cells,) = [each for each in check(study) if "asked for" in each.promise]
+    assert cells.faults == ("odd-1 was never begun",)
+
+
+def test_what_a_method_prints_is_not_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = method(tmp_path, line="print('heard')")
+    command = ["run", "--include", str(path), "-m", "odd", "--folds", "0", "--no-floor"]
+    assert call(*command, "--set", "recipe.epochs=1", "--format", "csv") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("table,group,row,")
+    assert "heard" in err
+    assert "heard" not in out
+
+
 def test_a_default_that_its_own_limits_refuse_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -205,7 +230,7 @@ def test_a_method_that_takes_away_what_cases_have_is_told_and_does_not_hang(
 ) -> None:
     path = method(tmp_path, line="progress.drop(observed.fill_(False), 'uniform')")
     checks = check_method(Registry([path]).load("method", "odd"))
-    assert any("needs at least one observed modality" in check.detail for check in checks)
+    assert any("needs at least one observed modality" in each.detail for each in checks)
 
 
 @pytest.mark.parametrize("law", ["uniform", "size-uniform", "proper"])

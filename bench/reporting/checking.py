@@ -127,9 +127,8 @@ def _each(shown: Iterable[Shown], faults_of: Callable[[Shown], Iterable[str]]) -
 
 def _absent(folder: StudyFolder, results: Sequence[RunResult]) -> Iterator[str]:
     """List the runs that were asked for and are not done, and conditions that they lack."""
-    known = folder.read_json("study.json")["requests"] if folder.has("study.json") else {}
     wanted: dict[str, set[str]] = {}
-    for entry in known.values():
+    for entry in folder.requests():
         for name, conditions in entry["cells"]:
             wanted.setdefault(name, set()).update(conditions)
     there = {run.folder.path.name: run for run in results if run.folder is not None}

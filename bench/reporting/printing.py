@@ -15,7 +15,7 @@ from bench.leakscan import Scan, scan_file
 from bench.report import DEFAULTS, Figure, Report, ReportOptions
 from bench.request import Request
 from bench.search.ledger import SEARCHES
-from bench.spec import canonical_json, digest
+from bench.spec import digest
 
 if TYPE_CHECKING:
     from bench.scores.results import RunResult
@@ -93,9 +93,7 @@ class Asked:
             folder: where it lies.
             without: the identities of requests that are shown elsewhere.
         """
-        known = folder.read_json("study.json")["requests"] if folder.has("study.json") else {}
-        # The same request asked again, after an edit of the code, takes the place of the first.
-        every = {canonical_json(entry["asked"]): entry for entry in known.values()}.values()
+        every = folder.requests()
         entries = [entry for entry in every if identity_of(entry["asked"]) not in without]
         names = dict.fromkeys(name for entry in entries for name, _ in entry["cells"])
         layouts = [Layout.from_json(each) for entry in entries for each in entry["layouts"]]

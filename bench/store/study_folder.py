@@ -17,7 +17,7 @@ from bench.files import (
     read_json,
     remove_leftovers,
 )
-from bench.spec import RunSpec
+from bench.spec import RunSpec, canonical_json
 from bench.store.run_files import RUNNING
 from bench.store.run_folder import RunFolder
 
@@ -103,6 +103,15 @@ class StudyFolder:
             return self.read_json(name)
         except Damaged:
             return {}
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return the notes of what was asked, in the order of asking.
+
+        The same request asked again, after an edit of the code, takes the place of the first.
+        """
+        known = self.read_json("study.json")["requests"] if self.has("study.json") else {}
+        latest = {canonical_json(entry.get("asked", entry)): entry for entry in known.values()}
+        return list(latest.values())
 
     def run(self, spec: RunSpec) -> RunFolder:
         """Return the folder of a run, which need not be there."""

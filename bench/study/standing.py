@@ -53,7 +53,8 @@ def standings(study: StudyFolder) -> list[Standing]:
     """
     there = {run.path.name: run for run in study.runs()}
     asked = own_plugins(study)
-    names = sorted({*there, *asked})
+    wanted = {name for entry in study.requests() for name, _ in entry["cells"]}
+    names = sorted({*there, *wanted})
     jobs = queue() if (study.path / "slurm").is_dir() else None
     queued = queued_cells(study, jobs) if jobs else {}
     found = []

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -26,9 +28,13 @@ from bench.store.claims import COORDINATOR
 
 
 def perform(task: Task, report: Callable[[float], None]) -> Outcome:
-    """Carry out one task in this process; an error becomes an outcome."""
+    """Carry out one task in this process; an error becomes an outcome.
+
+    What a plugin prints goes to stderr: stdout is the tables'.
+    """
     try:
-        return Outcome(task.name, value=_work(task, report))
+        with redirect_stdout(sys.stderr):
+            return Outcome(task.name, value=_work(task, report))
     except NotApplicable:
         return Outcome(task.name)
     except Claimed:
