@@ -338,7 +338,7 @@ def test_a_new_method_keeps_every_promise(capsys: pytest.CaptureFixture[str]) ->
     assert call("test", "my_method.py") == 0
     out = capsys.readouterr().out
     assert "FAIL" not in out
-    assert out.splitlines()[-1] == "my-method: 10 of 10 promises kept"
+    assert out.splitlines()[-1] == "my-method: 11 of 11 promises kept"
 
 
 @pytest.mark.parametrize("command", [("plan",), ("run", "--dry-run")])

@@ -36,6 +36,7 @@ class OddConfig(Config):
 
 class Odd(Method):
     config_class = {settings}
+    presets = {presets}
 
     def __init__(self, task, config):
         super().__init__(task, config)
@@ -43,11 +44,11 @@ class Odd(Method):
         self.head = Head(task.d_model, 4, task.n_classes)
 
     def forward(self, tokens, available):
-        return Prediction(self.head(self.pool(tokens, available).sum(1)))
+        return Prediction(self.head(self.pool(tokens, available).sum(1)){columns})
 
     def losses(self, tokens, observed, label, progress):
         {line}
-        return {{"ce": progress.cross_entropy(self(tokens, observed).logits, label)}}
+        return {{"ce": (self(tokens, observed).logits - label[:, None]).square().mean()}}
 
 PLUGIN = Odd
 """
@@ -73,7 +74,14 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def method(folder: Path, **parts: str) -> Path:
     """Write a method; its fault is one of its parts."""
     path = folder / "odd.py"
-    whole = {"default": "0.5", "settings": "OddConfig", "line": "pass"} | parts
+    whole = {
+        "default": "0.5",
+        "settings": "OddConfig",
+        "line": "pass",
+        "columns": "",
+        "presets": "{}",
+    }
+    whole |= parts
     path.write_text(METHOD.format(**whole))
     return path
 
@@ -187,7 +195,7 @@ def test_a_method_that_leaves_the_program_is_a_failed_run(
     assert call("run", "--include", str(path), "-m", "odd", "--folds", "0", "--no-floor") == 1
     assert "SystemExit: 3" in capsys.readouterr().err
     assert call("test", str(path)) == 1
-    assert f"({path.name}:21: SystemExit: 3)" in capsys.readouterr().out
+    assert f"({path.name}:22: SystemExit: 3)" in capsys.readouterr().out
 
 
 def test_a_request_asked_again_after_an_edit_takes_the_place_of_the_first(tmp_path: Path) -> None:
@@ -218,6 +226,23 @@ def test_a_default_that_its_own_limits_refuse_is_refused(
     path = method(tmp_path, default="'a half'")
     assert call("run", "--include", str(path), "-m", "odd", "--folds", "0") == 2
     assert "odd.p_drop: input should be a valid number" in capsys.readouterr().err
+
+
+def test_logits_of_another_shape_are_a_failed_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = method(tmp_path, columns="[:, :1]")
+    assert call("run", "--include", str(path), "-m", "odd", "--folds", "0", "--no-floor") == 1
+    assert "odd: logits must be (B, K), here (91, 2), got (91, 1)" in capsys.readouterr().err
+
+
+def test_a_preset_that_is_no_setting_is_told_by_the_suite(tmp_path: Path) -> None:
+    path = method(tmp_path, presets="{'big': {'p_dropp': 0.1}}")
+    failed = [
+        each for each in check_method(Registry([path]).load("method", "odd")) if not each.passed
+    ]
+    said = "preset 'big': no setting of odd is named 'p_dropp'; did you mean p_drop?"
+    assert said in [each.detail for each in checks if not each.passed]
 
 
 def test_settings_that_are_no_class_of_settings_are_refused(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_method_of_the_docs_keeps_every_promise(
     mine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("test", str(mine / "nearest_mean.py")) == 0
-    assert "5 of 5 promises kept" in capsys.readouterr().out
+    assert "6 of 6 promises kept" in capsys.readouterr().out
 
 
 def test_the_plugins_of_the_docs_work_together(

@@ -33,7 +33,7 @@ def test_the_readme_shows_a_plugin_of_about_sixty_lines(plugin):
 
 def test_the_readme_plugin_keeps_every_promise(plugin, capsys):
     assert bench("test", str(plugin)) == 0
-    assert "10 of 10 promises kept" in capsys.readouterr().out
+    assert "11 of 11 promises kept" in capsys.readouterr().out
 
 
 def test_the_readme_plugin_appears_in_the_same_table_as_a_built_in_method(plugin, tmp_path, capsys):

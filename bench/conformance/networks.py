@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.availability import subsets
 from bench.conformance.examples import MODALITIES, N_CASES, Cases, example_cases, example_task
-from bench.conformance.promises import TOLERANCE, Broken
+from bench.conformance.promises import TOLERANCE, Broken, settings_keep_to_their_limits
 from bench.data import Task, Tokens
 from bench.method import EncodedPart, Method, Plugin, Progress
 
@@ -293,6 +293,7 @@ def empty_pattern_is_refused(plugin: type[Method]) -> str:
 
 
 METHOD_CHECKS = (
+    settings_keep_to_their_limits,
     predicts_every_subset,
     batch_mates_have_no_influence,
     absent_content_has_no_influence,

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.availability import subsets
 from bench.conformance.examples import MODALITIES, example_features, keep_features
-from bench.conformance.promises import TOLERANCE, Broken
+from bench.conformance.promises import TOLERANCE, Broken, settings_keep_to_their_limits
 from bench.method import Features, ShallowMethod
 
 
@@ -80,6 +80,7 @@ def constant_columns_stay_finite(plugin: type[ShallowMethod]) -> str:
 
 
 SHALLOW_CHECKS = (
+    settings_keep_to_their_limits,
     gives_probabilities_for_every_subset,
     rows_do_not_depend_on_each_other,
     absent_features_have_no_influence,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bench.availability import Subset
 from bench.data import Tokens
 from bench.encoders import Encoders, Inputs
+from bench.errors import BadPlugin
 from bench.method import EncodedPart, Method, Prediction
 from bench.metrics import auc
 from bench.patterns import rows_that_serve
@@ -140,8 +141,17 @@ class Pass:
 
     @torch.inference_mode()
     def predict(self) -> Prediction:
-        """Run the method on top of the tokens."""
-        return self.model.method(self.tokens, self.available)
+        """Run the method on top of the tokens.
+
+        Raises:
+            BadPlugin: it gives no row of K logits per case, which could be taken for one.
+        """
+        method = self.model.method
+        prediction: Prediction = method(self.tokens, self.available)
+        shape, wanted = tuple(prediction.logits.shape), (len(self.available), method.task.n_classes)
+        if shape != wanted:
+            raise BadPlugin(f"{method.name}: logits must be (B, K), here {wanted}, got {shape}")
+        return prediction
 
 
 def passes(members: Sequence[Member], inputs: Inputs, asks: Sequence[Ask]) -> Iterator[Pass]:
