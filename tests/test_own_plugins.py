@@ -238,9 +238,7 @@ def test_logits_of_another_shape_are_a_failed_run(
 
 def test_a_preset_that_is_no_setting_is_told_by_the_suite(tmp_path: Path) -> None:
     path = method(tmp_path, presets="{'big': {'p_dropp': 0.1}}")
-    failed = [
-        each for each in check_method(Registry([path]).load("method", "odd")) if not each.passed
-    ]
+    checks = check_method(Registry([path]).load("method", "odd"))
     said = "preset 'big': no setting of odd is named 'p_dropp'; did you mean p_drop?"
     assert said in [each.detail for each in checks if not each.passed]
 
