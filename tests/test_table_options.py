@@ -242,6 +242,9 @@ def test_weights_name_tested_conditions_of_one_table(study: StudyFolder) -> None
     )
     assert "Expected" in [each.key for each in other.columns]
     assert "Expected" not in [each.key for each in toy.columns]
+    said = "No column Expected: the stated probabilities are of other columns (x)."
+    assert said in toy.caption
+    assert said not in other.caption
 
 
 def test_weights_of_a_file_keep_the_names_of_subsets(tmp_path: Path) -> None:

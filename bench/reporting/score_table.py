@@ -123,7 +123,9 @@ def _caption(contents: Contents, whole: Part, explanation: Sequence[str]) -> tup
         captions.metrics_sentence(options.metrics, _n_classes(contents)),
         captions.repeats_sentence(contents.repeats),
         captions.average_sentence(n_repeats, in_blocks=in_blocks) if AVERAGE in extras else "",
-        captions.expected_sentence(options.weights) if EXPECTED in extras else "",
+        captions.expected_sentence(options.weights, fits=EXPECTED in extras)
+        if options.weights
+        else "",
         captions.worst_sentence(options.metrics) if WORST in extras else "",
         "Best bold, second underlined, on unrounded means.",
         *_tests(whole),

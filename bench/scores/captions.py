@@ -85,8 +85,11 @@ def average_sentence(n_repeats: int, *, in_blocks: bool = False) -> str:
     return f"AVG: mean over repeats of each repeat's mean over {columns}{spread}."
 
 
-def expected_sentence(weights: Mapping[str, float]) -> str:
-    """Say what the column Expected is."""
+def expected_sentence(weights: Mapping[str, float], *, fits: bool) -> str:
+    """Say what the column Expected is, or why a table has none."""
+    if not fits:
+        named = listed(weights)
+        return f"No column Expected: the stated probabilities are of other columns ({named})."
     said = ", ".join(f"{name} = {weight:g}" for name, weight in weights.items())
     return f"Expected: the mean score if the conditions have these probabilities: {said}."
 
