@@ -25,6 +25,7 @@ from bench.encoders import Preprocessor
 from bench.encoders.preprocessing import TableStatistics, VectorStatistics
 from bench.errors import BadData, BadRequest, unknown
 from bench.patterns import Pattern
+from bench.plugin_file import is_manifest
 from bench.protocol import Condition
 from bench.registry import registry_of
 from bench.request import checked, settings_of
@@ -99,11 +100,15 @@ def new_cases(
         place: other fields of `NewCases`.
 
     Raises:
-        BadRequest: both a plugin and a file are named.
+        BadRequest: both a plugin and a file are named, or the file is no YAML file.
         UnknownName: settings are of another dataset.
     """
     if data is not None and dataset:
         raise BadRequest(f"--dataset {dataset} and --data {data} exclude each other; give one")
+    if data is not None and not is_manifest(data):
+        raise BadRequest(
+            f"--data wants a YAML file, got {data}; a dataset by name is --dataset NAME"
+        )
     name = "manifest" if data is not None else dataset or folder.spec()["dataset"]
     settings = settings_of(pairs)
     for section in settings:

@@ -272,6 +272,16 @@ def test_what_an_executor_cannot_do_is_refused(manner: Manner, error: str) -> No
         pass
 
 
+def test_a_wrong_executor_is_refused_where_all_runs_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ("run", "-m", "pattern-only", "--no-floor", "--folds", "0", "-q")
+    assert call(*asked) == 0
+    assert call(*asked, "--executor", "inlin") == 2
+    assert "no executor is named 'inlin'" in capsys.readouterr().err
+
+
 def test_slurm_without_its_commands_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

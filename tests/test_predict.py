@@ -145,6 +145,7 @@ def test_cases_of_another_kind_are_refused_in_one_line(
         (("concat", "-d", "planted", "--data", "new.yaml"), "exclude each other"),
         (("concat", "--set", "wdbc.size=3"), "no section of settings here is named 'wdbc'"),
         (("concat", "--data", "nowhere.yaml"), "nowhere.yaml"),
+        (("concat", "--data", "heart"), "a dataset by name is --dataset NAME"),
     ],
 )
 def test_a_wrong_request_is_one_line(

@@ -162,6 +162,14 @@ def test_a_budget_names_the_rows_that_had_it_more_than_once(study: StudyFolder) 
     assert "30 epochs, batches of 64; b trains 15 models, each by itself." in caption
 
 
+def test_a_budget_names_the_rows_whose_stages_go_beyond_it(study: StudyFolder) -> None:
+    scores = binary({"0": ACC_50_AUC_75})
+    finished(study, scores, method="a", facts={"share_of_epochs": 1.0})
+    finished(study, scores, method="b", facts={"share_of_epochs": 2.5})
+    caption = " ".join(only(study).caption)
+    assert "batches of 64; the stages of b take 2.5 times these epochs." in caption
+
+
 def test_a_caption_says_of_which_epochs_one_was_chosen(study: StudyFolder) -> None:
     finished(study, binary({"0": ACC_50_AUC_75}), recipe=Recipe(epochs=2))
     caption = " ".join(only(study).caption)

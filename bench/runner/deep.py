@@ -81,7 +81,8 @@ def train_deep(
     asks = [Ask.of_subset(valid.inputs.observed, subset) for subset in material.selection]
     valid_label = material.label[material.split.valid]
     facts = validation_facts(valid_label, predict(members, valid.inputs, asks))
-    return Deep(members, preprocessor, device, _count_parameters(members) | facts)
+    counts = _count_parameters(members) | _budget(members[0].model.method.stages())
+    return Deep(members, preprocessor, device, counts | facts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,6 +189,13 @@ def _count_parameters(members: Sequence[Member]) -> dict[str, int]:
         "n_parameters": sum(p.numel() for p in every),
         "n_trainable": sum(p.numel() for p in every if p.requires_grad),
         "n_models": len(members),
+    }
+
+
+def _budget(stages: Sequence[Stage]) -> dict[str, float]:
+    """Say how much of the study's epochs the stages of one model take together."""
+    return {
+        "share_of_epochs": round(sum(each.share_of_epochs for each in stages if not each.fresh), 4)
     }
 
 

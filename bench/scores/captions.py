@@ -31,6 +31,7 @@ TUNING = {
     "shared": "TUNED ON CASES THAT THIS TABLE TESTS, by one search over all folds: its scores are "
     "too good",
 }
+ROUNDING = 5e-3  # of the shares of stages, a third of something among them
 REASON_LENGTH = 200  # characters of an error that a footnote repeats
 LEARNED_TOKENS = "a learned token per attribute"
 NOT_ALTERED = "as they are"
@@ -218,15 +219,18 @@ def budget_sentence(rows: Sequence[RowRuns], preset: str) -> str:
         return f"{sizes}, batches of {recipe['batch_size']}"
 
     name = f" (preset {preset})" if preset else ""
-    return f"Budget{name}: {'; '.join([per_row(rows, say), *_several_models(rows)])}."
+    return f"Budget{name}: {'; '.join([per_row(rows, say), *_beyond_budget(rows)])}."
 
 
-def _several_models(rows: Sequence[RowRuns]) -> Iterator[str]:
-    """Say which rows trained more than one model, and so had more than the one budget."""
+def _beyond_budget(rows: Sequence[RowRuns]) -> Iterator[str]:
+    """Say which rows had more than the one budget: several models, or stages beyond its epochs."""
     for row in rows:
         n_models = max((run.facts.get("n_models") or 1 for run in row.done), default=1)
+        share = max((run.facts.get("share_of_epochs") or 1 for run in row.done), default=1)
         if n_models > 1:
             yield f"{row.label} trains {n_models} models, each by itself"
+        if share > 1 + ROUNDING:
+            yield f"the stages of {row.label} take {share:.3g} times these epochs"
 
 
 def tuning_sentence(rows: Sequence[RowRuns]) -> str:

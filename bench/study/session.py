@@ -59,8 +59,7 @@ class Session:
         output: str,
         manner: Manner = PLAIN,
     ):
-        check_jobs(jobs)
-        check_format(output)
+        check_asked(request, jobs, output, manner)
         self.manner = manner
         self.request = request
         self.jobs = jobs
@@ -176,6 +175,18 @@ def _say_retried(n_tried: int, n_again: int, n_left: int, *, quiet: bool) -> Non
         print(
             f"{counted(n_tried, 'run')} tried again, {n_again} failed again{left}", file=sys.stderr
         )
+
+
+def check_asked(request: Request, jobs: int, output: str, manner: Manner) -> None:
+    """Refuse what cannot be done before anything is, and where nothing is left to be done too.
+
+    Raises:
+        BenchError: says which of jobs, format and executor it is.
+    """
+    check_jobs(jobs)
+    check_format(output)
+    if manner != PLAIN:
+        check_executor(jobs, manner, request)
 
 
 def check_jobs(jobs: int) -> None:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING
 from bench.executor import Executor
 from bench.registry import registry_of
 from bench.report import Drawing
-from bench.reporting.printing import check_format, identity_of, print_built
+from bench.reporting.printing import identity_of, print_built
 from bench.request import Request, merge
 from bench.store import StudyFolder
 from bench.study.attendance import noted
 from bench.study.coordination import carry_out_together
-from bench.study.session import PLAIN, Manner, check_jobs, open_executor, plan_in
+from bench.study.session import PLAIN, Manner, check_asked, open_executor, plan_in
 from bench.study.study import stored_answer
 from bench.tables import Table
 from bench.variants.model import Done, Variant
@@ -48,8 +48,7 @@ class Workbench:
         output: str,
         manner: Manner = PLAIN,
     ):
-        check_jobs(jobs)
-        check_format(output)
+        check_asked(request, jobs, output, manner)
         self.request = request
         self.folder = StudyFolder(Path(request.out), request.study)
         self.registry = registry_of(request.include, request.override)
