@@ -23,7 +23,7 @@ from bench.store.claims import process_mark
 from bench.study.attendance import attending, noted
 from bench.study.cluster import Bundle, write_bundles
 from bench.study.merging import merge
-from bench.study.standing import standings, status_lines, watch
+from bench.study.standing import staleness, standings, status_lines, watch
 from bench.study.upkeep import cancel_lines, waste
 from tests.command_line import call, included
 from tests.own_data import skin
@@ -111,6 +111,8 @@ def test_a_run_made_with_other_code_is_stale(study: StudyFolder) -> None:
     (one,) = standings(study)
     assert (one.state, one.is_stale) == ("done", True)
     assert list(status_lines(standings(study)))[-1] == "1 done, 1 stale"
+    (said,) = staleness(study)
+    assert said.startswith("note: code that has changed since made 1 of 1 finished run;")
 
 
 def test_a_run_on_a_manifest_is_stale_by_what_its_request_included(

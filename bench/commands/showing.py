@@ -69,9 +69,11 @@ def table(
 def check(study: str, out: Path) -> int:
     """Check that all asked cells are there and that all rows had the same; 1: there is a fault."""
     from bench.reporting import checking
+    from bench.study.standing import staleness
 
-    checks = checking.check(study_of(out, study))
-    print("\n".join(checking.lines_of(checks)))
+    folder = study_of(out, study)
+    checks = checking.check(folder)
+    print("\n".join([*checking.lines_of(checks), *staleness(folder)]))
     return 1 if any(each.faults for each in checks) else 0
 
 

@@ -19,6 +19,7 @@ from bench.registry import registry_of
 from bench.sources import code_of_run
 from bench.store import RunFolder, StudyFolder, reason_of
 from bench.study.cluster import Job, queue, queued_cells
+from bench.wording import counted
 
 STALE = "stale: the code behind it has changed since"
 OPEN = ("pending", "queued", "running")  # states that a later look may find changed
@@ -149,6 +150,15 @@ def _is_stale(run: RunFolder, plugins: OwnPlugins) -> bool:
     except BenchError:
         return False
     return bool(now != spec["sources"])
+
+
+def staleness(study: StudyFolder) -> list[str]:
+    """Say in a line how many finished runs other code made than is there; nothing if none."""
+    done = [each for each in standings(study) if each.state == "done"]
+    n_stale = sum(each.is_stale for each in done)
+    made = f"{n_stale} of {counted(len(done), 'finished run')}"
+    said = f"note: code that has changed since made {made}; `bench status` names them"
+    return [said] if n_stale else []
 
 
 def status_lines(found: Sequence[Standing]) -> Iterator[str]:
